@@ -1,0 +1,973 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * writer: see writer.h.
+ *
+ * One round of the thread: answer queries, take what the loop has put, decide,
+ * commit, hand on, answer.  What it refuses to know: what an event means, who
+ * asks, and any address, account or handle.
+ */
+#include "writer.h"
+
+#include "calendar.h"
+#include "links.h"
+#include "log.h"
+#include "refresh.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define REQUEST_ROOM (1u << 16)
+#define QUERY_ROOM (1u << 12)
+#define ANSWER_ROOM (1u << 16)
+#define COMMIT_EFFECTS_MAX (1u << 20) /* of one transaction; more become several */
+#define IDLE_MS 2000		      /* refresh and expiry while nothing happens */
+#define RETRY_MS 200		      /* while there is no space */
+#define RELOG_EFFECTS (1u << 16)	      /* of a transaction when everything is logged again */
+#define RELOG_POLL_MS 5
+#define STOP_ROUNDS 25
+#define STREAMS_PASS_MS (INT64_C(3600) * 1000)
+
+struct writer {
+	struct writer_options o;
+	struct queue *requests, *queries, *answers;
+	struct links *links;
+	struct streams *streams;
+	struct refresh *refresh;
+
+	/* the batch in the making */
+	struct request *pending;
+	size_t pending_n;
+	int64_t pending_since; /* running time of the first */
+	bool force;	       /* commit now: somebody waits for the order of things */
+	struct effects effects;
+	struct answer *later; /* answers that wait for the commit */
+	size_t later_n, later_room;
+
+	unsigned expire_next, expire_streams_next;
+	int64_t expire_since, expire_streams_since;
+	int64_t committed_ms; /* running time of the last batch */
+	int stop_patience;    /* stalled rounds left before it stops without */
+
+	pthread_t thread;
+	bool started;
+	atomic_bool stopping, stopped, dropped;
+	_Atomic int64_t tick_ms;
+
+	/* counted here, read anywhere */
+	_Atomic uint64_t frames, repeats, batches, effects_total, refused[32], commit_us, renewals;
+	_Atomic uint64_t journal_bytes, journal_effects, stream_count, passes;
+	_Atomic int64_t key_age_ms, heard_ms;
+	atomic_bool stalled_space, stalled_room, key_late;
+};
+
+static void count(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
+
+static void gauge(_Atomic uint64_t *c, uint64_t v)
+{
+	atomic_store_explicit(c, v, memory_order_relaxed);
+}
+
+static int64_t monotonic_us(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* --- Making and ending --- */
+
+void writer_free(struct writer *w)
+{
+	if (!w)
+		return;
+	queue_free(w->requests);
+	queue_free(w->queries);
+	queue_free(w->answers);
+	links_free(w->links);
+	streams_free(w->streams);
+	refresh_free(w->refresh);
+	effects_free(&w->effects);
+	free(w->pending);
+	free(w->later);
+	free(w);
+}
+
+int writer_new(struct writer **out, const struct writer_options *options)
+{
+	struct writer *w = calloc(1, sizeof(*w));
+	int r = -ENOMEM;
+
+	if (!w)
+		return -ENOMEM;
+	w->o = *options;
+	atomic_init(&w->tick_ms, options->tick_ms);
+	w->pending = calloc(options->book->batch_events, sizeof(*w->pending));
+	if (!w->pending)
+		goto fail;
+	if ((r = queue_new(&w->requests, sizeof(struct request), REQUEST_ROOM)) < 0 ||
+	    (r = queue_new(&w->queries, sizeof(struct request), QUERY_ROOM)) < 0 ||
+	    (r = queue_new(&w->answers, sizeof(struct answer), ANSWER_ROOM)) < 0 ||
+	    (r = links_new(&w->links, options->links)) < 0)
+		goto fail;
+	r = streams_new(&w->streams);
+	if (r < 0)
+		goto fail;
+	*out = w;
+	return 0;
+fail:
+	writer_free(w);
+	return r;
+}
+
+struct queue *writer_requests(struct writer *w)
+{
+	return w->requests;
+}
+
+struct queue *writer_queries(struct writer *w)
+{
+	return w->queries;
+}
+
+struct queue *writer_answers(struct writer *w)
+{
+	return w->answers;
+}
+
+struct effects *writer_effects(struct writer *w)
+{
+	return &w->effects;
+}
+
+struct journal *writer_journal(struct writer *w)
+{
+	return w->o.journal;
+}
+
+struct streams *writer_streams(struct writer *w)
+{
+	return w->streams;
+}
+
+void writer_wake(struct writer *w)
+{
+	queue_wake(w->requests);
+}
+
+void writer_tick_set(struct writer *w, int64_t tick_ms)
+{
+	atomic_store(&w->tick_ms, tick_ms);
+	writer_wake(w);
+}
+
+void writer_stats(const struct writer *w, struct writer_stats *out)
+{
+#define GET(field) atomic_load_explicit(&w->field, memory_order_relaxed)
+	out->frames = GET(frames);
+	out->repeats = GET(repeats);
+	out->batches = GET(batches);
+	out->effects = GET(effects_total);
+	for (size_t i = 0; i < 32; i++)
+		out->refused[i] = GET(refused[i]);
+	out->commit_us = GET(commit_us);
+	out->journal_bytes = GET(journal_bytes);
+	out->journal_effects = GET(journal_effects);
+	out->streams = GET(stream_count);
+	out->passes = GET(passes);
+	out->renewals = GET(renewals);
+	out->key_age_ms = GET(key_age_ms);
+	out->stalled_space = GET(stalled_space);
+	out->stalled_room = GET(stalled_room);
+	out->key_late = GET(key_late);
+	out->heard_ms = GET(heard_ms);
+#undef GET
+}
+
+/* The time of a commit. */
+static void moment(struct writer *w, struct sessions_time *t)
+{
+	int64_t now = clock_now(w->o.clock);
+	int32_t newest = keyring_newest_day(w->o.keyring);
+	int32_t today = calendar_day(now), then = calendar_day(now + CALENDAR_AHEAD_MS);
+
+	if (today < newest)
+		today = newest;
+	if (then < today)
+		then = today;
+	t->now_ms = now;
+	t->horizon_ms = calendar_day_start(calendar_horizon(today, w->o.retention_days));
+	t->keep_ms = calendar_day_start(calendar_horizon(then, w->o.retention_days));
+	t->running_ms = clock_running_ms(w->o.clock);
+}
+
+/* --- Answers --- */
+
+/* The loop always empties this queue, so there is room soon. */
+static void put_answers(struct writer *w, const struct answer *a, size_t n)
+{
+	while (n) {
+		size_t room = queue_room(w->answers);
+
+		if (room > n)
+			room = n;
+		for (size_t i = 0; i < room; i++)
+			memcpy(queue_place(w->answers, i), &a[i], sizeof(*a));
+		queue_push(w->answers, room);
+		queue_ring(w->answers);
+		a += room;
+		n -= room;
+		if (n)
+			(void)poll(NULL, 0, 1);
+	}
+}
+
+void writer_answer(struct writer *w, const struct answer *a)
+{
+	put_answers(w, a, 1);
+}
+
+/* For after the commit; the memory is the process's life. */
+static struct answer *later(struct writer *w, struct link *k)
+{
+	struct answer *a;
+
+	if (w->later_n == w->later_room) {
+		size_t room = w->later_room ? 2 * w->later_room : 1024;
+		struct answer *more = reallocarray(w->later, room, sizeof(*more));
+
+		if (!more) {
+			log_say(LOG_NO_MEMORY, 0, 0, 0);
+			abort();
+		}
+		w->later = more;
+		w->later_room = room;
+	}
+	a = &w->later[w->later_n++];
+	memset(a, 0, sizeof(*a));
+	a->link = k->id;
+	a->taken = k->done;
+	k->done = 0;
+	return a;
+}
+
+static void answer_frame(struct answer *a, uint8_t type, uint16_t code, uint64_t seq)
+{
+	struct nolog_frame f = { .type = type, .code = code, .seq = seq };
+
+	nolog_frame_encode(a->frame, &f);
+}
+
+static void acknowledge(struct writer *w, struct link *k)
+{
+	struct answer *a;
+
+	if (!k->dirty)
+		return;
+	k->dirty = false;
+	a = later(w, k);
+	a->kind = ANSWER_ACK;
+	answer_frame(a, NOLOG_ACK, 0, k->next - 1);
+}
+
+static void refuse(struct writer *w, struct link *k, unsigned code, uint64_t seq)
+{
+	count(&w->refused[code & 31], 1);
+	answer_frame(later(w, k), NOLOG_REFUSED, (uint16_t)code, seq);
+}
+
+/* Refuses and closes, after what came before is acknowledged. */
+static void refuse_and_close(struct writer *w, struct link *k, unsigned code, uint64_t seq)
+{
+	acknowledge(w, k);
+	refuse(w, k, code, seq);
+	w->later[w->later_n - 1].close = true;
+	k->dead = true;
+}
+
+static void gone(struct writer *w, uint64_t id)
+{
+	struct answer a = { .link = id, .kind = ANSWER_GONE };
+
+	links_remove(w->links, id);
+	put_answers(w, &a, 1);
+}
+
+/* --- Taking requests --- */
+
+/* The stream's name under the key in use; one known under the key before it moves. */
+static int name_stream(struct writer *w, struct link *k)
+{
+	const struct writer_book *b = w->o.book;
+	uint8_t old = b->old_generation(b->arg), old_id[16];
+	int r;
+
+	k->generation = 0;
+	r = b->stream_id(b->arg, &k->who, &k->generation, k->stream_id);
+	if (r < 0 || !old || streams_get(w->streams, k->stream_id))
+		return r;
+	if (b->stream_id(b->arg, &k->who, &old, old_id) < 0 || !streams_get(w->streams, old_id))
+		return 0;
+	return streams_move(w->streams, old_id, k->stream_id, k->generation, &w->effects);
+}
+
+/* Greets; false when frames of the same stream wait and must be committed first. */
+static bool hello(struct writer *w, const struct request *r)
+{
+	struct nolog_frame f;
+	struct link *k, *older;
+	struct answer *a;
+
+	k = links_add(w->links, r->link);
+	if (!k)
+		return true; /* out of memory: it gets no answer and comes again */
+	nolog_frame_decode(&f, r->u.frame);
+	memcpy(k->who.server, f.u.hello.server, sizeof(k->who.server));
+	server_pack(&k->who.server_key, k->who.server);
+	k->who.stream = f.u.hello.stream;
+	k->done = 1;
+	if (k->who.stream) {
+		if (name_stream(w, k) < 0) {
+			refuse_and_close(w, k, NOLOG_OVER_CAPACITY, 0);
+			return true;
+		}
+		older = links_with_stream(w->links, k->stream_id, k);
+		if (older && older->waiting) {
+			links_remove(w->links, r->link);
+			return false;
+		}
+		if (older) {
+			a = later(w, older);
+			a->kind = ANSWER_CLOSE;
+			a->close = true;
+			older->dead = true;
+		}
+		k->taken_to = streams_get(w->streams, k->stream_id);
+	}
+	f = (struct nolog_frame){ .type = NOLOG_WELCOME, .seq = k->taken_to };
+	f.u.welcome.now_ms = clock_now(w->o.clock);
+	nolog_frame_encode(later(w, k)->frame, &f);
+	return true;
+}
+
+/* False: commit what waits first, then again. */
+static bool take_one(struct writer *w, const struct request *r)
+{
+	struct link *k = links_get(w->links, r->link);
+
+	switch ((enum request_kind)r->kind) {
+	case REQUEST_FRAME:
+		if (r->u.frame[0] == NOLOG_HELLO)
+			return hello(w, r);
+		if (!k || k->dead)
+			return true;
+		if (!w->pending_n)
+			w->pending_since = clock_running_ms(w->o.clock);
+		k->waiting++;
+		w->pending[w->pending_n++] = *r;
+		return true;
+	case REQUEST_REFUSE:
+		if (k && k->dead)
+			return true;
+		if (k && k->waiting)
+			return false;
+		if (!k)
+			k = links_add(w->links, r->link);
+		if (k)
+			refuse_and_close(w, k, r->code, nolog_get64(r->u.frame + 8));
+		return true;
+	case REQUEST_CLOSED:
+		if (k && k->waiting)
+			k->closed = true;
+		else
+			gone(w, r->link);
+		return true;
+	case REQUEST_LOOKUP:
+	case REQUEST_RULES:
+		break;
+	}
+	return true;
+}
+
+static void take(struct writer *w)
+{
+	size_t ready = queue_ready(w->requests), i;
+
+	for (i = 0; i < ready && w->pending_n < w->o.book->batch_events; i++)
+		if (!take_one(w, queue_item(w->requests, i))) {
+			w->force = true;
+			break;
+		}
+	if (i)
+		queue_pop(w->requests, i);
+}
+
+static void send_later(struct writer *w)
+{
+	put_answers(w, w->later, w->later_n);
+	w->later_n = 0;
+}
+
+/* --- Deciding --- */
+
+static void decide_one(struct writer *w, const struct request *r, const struct sessions_time *t)
+{
+	struct link *k = links_get(w->links, r->link);
+	struct nolog_frame f;
+	enum nolog_refusal code;
+
+	assert(k); /* it stays while frames of it wait */
+	k->waiting--;
+	k->done++;
+	if (k->dead)
+		return;
+	nolog_frame_decode(&f, r->u.frame);
+	switch (link_sequence(k, f.seq)) {
+	case LINK_REFUSE:
+		refuse_and_close(w, k, NOLOG_BAD_SEQUENCE, f.seq);
+		return;
+	case LINK_REPEAT:
+		count(&w->repeats, 1);
+		k->dirty = true;
+		return;
+	case LINK_TAKE:
+		break;
+	}
+	count(&w->frames, 1);
+	k->dirty = k->moved = true;
+	code = w->o.book->decide(w->o.book->arg, &k->who, t, &f, &w->effects);
+	if (code != NOLOG_OK)
+		refuse(w, k, code, f.seq);
+}
+
+/* After the last frame of a batch: where its stream stands now, and its acknowledgement. */
+static int settle(struct writer *w, struct link *k, const struct sessions_time *t)
+{
+	int r = 0;
+
+	if (k->moved && k->who.stream) {
+		r = streams_set(w->streams, k->stream_id, k->generation, k->taken_to,
+				t->running_ms);
+		if (r < 0)
+			return r;
+		streams_emit(w->streams, k->stream_id, &w->effects);
+	}
+	k->moved = false;
+	acknowledge(w, k);
+	if (k->closed)
+		gone(w, k->id);
+	return 0;
+}
+
+static int decide(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	for (size_t i = 0; i < w->pending_n; i++)
+		decide_one(w, &w->pending[i], t);
+	for (size_t i = 0; i < w->pending_n; i++) {
+		struct link *k = links_get(w->links, w->pending[i].link);
+
+		if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
+			return fault_set(fault, -ENOMEM, "", 0, "streams");
+	}
+	w->pending_n = 0;
+	w->force = false;
+	return 0;
+}
+
+/* --- Committing --- */
+
+static size_t live(const struct writer *w)
+{
+	return w->o.book->live(w->o.book->arg) + streams_count(w->streams);
+}
+
+static void refresh_slice(struct writer *w, unsigned slice, const struct sessions_time *t)
+{
+	const struct writer_book *b = w->o.book;
+
+	if (slice < b->slices)
+		b->refresh(b->arg, t, slice, &w->effects);
+	else
+		streams_refresh(w->streams, slice - b->slices, &w->effects);
+}
+
+static uint64_t cut_of(const struct writer *w)
+{
+	/* F is the last batch that is not needed: what lies up to it may go. */
+	return refresh_cut(w->refresh, w->o.book->flushed(w->o.book->arg) + 1);
+}
+
+static bool stall(struct writer *w, atomic_bool *flag, enum log_message message, bool on)
+{
+	if (atomic_exchange(flag, on) != on)
+		log_say(on ? message : LOG_RESUMED, 0, 0, 0);
+	(void)w;
+	return on;
+}
+
+static void serve_queries(struct writer *w);
+
+/* Waits for space; -ECANCELED: asked to stop before there was any. */
+static int reserve_space(struct writer *w, size_t n, struct fault *fault)
+{
+	for (;;) {
+		struct pollfd p = { .fd = queue_fd(w->queries), .events = POLLIN };
+		int r = journal_reserve(w->o.journal, n, fault);
+
+		if (r != -ENOSPC) {
+			(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, false);
+			return r;
+		}
+		(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, true);
+		if (atomic_load(&w->stopping) || !w->started)
+			return w->started ? -ECANCELED : -ENOSPC;
+		serve_queries(w);
+		(void)poll(&p, 1, RETRY_MS);
+	}
+}
+
+/* One transaction of the effects from first on. */
+static int commit_some(struct writer *w, size_t first, size_t n, struct fault *fault)
+{
+	uint64_t batch;
+	int r = journal_commit(w->o.journal, (const uint8_t(*)[EFFECT_SIZE])w->effects.at + first,
+			       n, cut_of(w), &batch);
+
+	if (r < 0)
+		return fault_set(fault, r, w->o.book->book == KEYRING_SESSIONS ? "sessions.mdb"
+									       : "usage.mdb",
+				 0, "commit failed");
+	if (n) {
+		struct effects part = { .at = w->effects.at + first, .n = n, .room = n };
+
+		count(&w->batches, 1);
+		count(&w->effects_total, n);
+		w->o.book->committed(w->o.book->arg, batch, &part);
+	}
+	return 0;
+}
+
+/*
+ * Everything in w->effects, durable when it returns 0.  A RESTART can yield
+ * more than a transaction should hold: the streams' positions stand last, so
+ * that a crash in between makes the reporter repeat what is harmless.
+ */
+static int commit(struct writer *w, struct fault *fault)
+{
+	int64_t began = monotonic_us();
+	size_t done = 0, n;
+	int r;
+
+	do {
+		n = w->effects.n - done;
+		if (n > COMMIT_EFFECTS_MAX)
+			n = COMMIT_EFFECTS_MAX;
+		r = reserve_space(w, n, fault); /* cutting needs some as well */
+		if (r == 0)
+			r = commit_some(w, done, n, fault);
+		if (r < 0)
+			return r;
+		done += n;
+	} while (done < w->effects.n);
+	if (w->effects.n)
+		count(&w->commit_us, (uint64_t)(monotonic_us() - began));
+	effects_clear(&w->effects);
+	return 0;
+}
+
+/* Logs n slices again with what the batch has anyway, and commits. */
+static int commit_slices(struct writer *w, unsigned n, const struct sessions_time *t,
+			 struct fault *fault)
+{
+	unsigned total = w->o.book->slices + STREAMS_SLICES, first = refresh_next(w->refresh);
+	/*
+	 * The batch they are in, or one before it when a huge batch becomes
+	 * several; for slices that are empty, the first that is not needed.
+	 */
+	uint64_t batch = journal_last(w->o.journal) + 1;
+	int r;
+
+	for (unsigned i = 0; i < n; i++)
+		refresh_slice(w, (first + i) % total, t);
+	r = commit(w, fault);
+	for (unsigned i = 0; i < n && r == 0; i++)
+		refresh_logged(w->refresh, (first + i) % total, batch, t->running_ms);
+	return r;
+}
+
+static int commit_batch(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	unsigned total = w->o.book->slices + STREAMS_SLICES;
+	unsigned n = refresh_due(w->refresh, t->running_ms, w->effects.n, live(w),
+				 journal_effects(w->o.journal));
+
+	w->committed_ms = t->running_ms;
+	return commit_slices(w, n < total ? n : total, t, fault);
+}
+
+/* One pass over everything, a thousandth of it at a time. */
+static int relog_pass(struct writer *w, struct fault *fault)
+{
+	unsigned total = w->o.book->slices + STREAMS_SLICES, step;
+	struct sessions_time t;
+	int r = 0;
+
+	moment(w, &t);
+	step = (unsigned)(RELOG_EFFECTS * (size_t)total / (live(w) + 1)) + 1;
+	for (unsigned done = 0; done < total && r == 0; done += step) {
+		if (step > total - done)
+			step = total - done;
+		r = commit_slices(w, step, &t, fault);
+	}
+	return r;
+}
+
+int writer_relog(struct writer *w, struct fault *fault)
+{
+	const struct writer_book *b = w->o.book;
+	int r;
+
+	r = relog_pass(w, fault);
+	if (r < 0)
+		return r;
+	b->flush(b->arg);
+	/* Now only what days has not written yet, and the bounded pace of cutting, hold it back. */
+	while (journal_old_key(w->o.journal)) {
+		uint64_t before = journal_first(w->o.journal);
+
+		r = commit(w, fault);
+		if (r < 0)
+			return r;
+		if (journal_first(w->o.journal) != before)
+			continue;
+		if (atomic_load(&w->stopping))
+			return -ECANCELED;
+		serve_queries(w);
+		(void)poll(NULL, 0, RELOG_POLL_MS);
+	}
+	return 0;
+}
+
+int writer_commit_waiting(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	int r = decide(w, t, fault);
+
+	if (r == 0)
+		r = commit_batch(w, t, fault);
+	if (r == 0)
+		send_later(w);
+	return r;
+}
+
+int writer_rename_streams(struct writer *w)
+{
+	for (struct link *k = links_next(w->links, NULL); k; k = links_next(w->links, k)) {
+		int r = k->who.stream && !k->dead ? name_stream(w, k) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* --- Keys --- */
+
+/* Every block under a key that is too old for the horizon is logged again under a new one. */
+static int replace_late_key(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	int r = 0;
+
+	if (w->started) /* at a start it is the downtime that was long */
+		log_say(LOG_KEY_LATE, (t->now_ms - journal_oldest_key_ms(w->o.journal)) / 60000, 0, 0);
+	if (journal_old_key(w->o.journal))
+		r = writer_relog(w, fault);
+	if (r == 0)
+		r = journal_renew(w->o.journal, t->now_ms);
+	if (r == 0)
+		r = writer_relog(w, fault);
+	return r;
+}
+
+static int64_t retention_ms(const struct writer *w, int64_t at_ms)
+{
+	return calendar_horizon_ms(at_ms, w->o.retention_days);
+}
+
+static int keep_keys(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	struct keyring_journal info;
+	int64_t oldest = journal_oldest_key_ms(w->o.journal), age = t->now_ms - oldest;
+	/* What was cut to the horizon two hours ahead is older than that now. */
+	bool late = w->o.book->book == KEYRING_SESSIONS &&
+		    retention_ms(w, oldest + CALENDAR_AHEAD_MS) < t->horizon_ms;
+	int r = 0;
+
+	atomic_store(&w->key_age_ms, age > 0 ? age : 0);
+	atomic_store(&w->key_late, late || age > 2 * w->o.book->key_ms + w->o.book->pass_ms);
+	if (late)
+		return replace_late_key(w, t, fault);
+	keyring_journal_info(w->o.keyring, w->o.book->book, &info);
+	age = t->now_ms - info.created_ms;
+	if (!journal_old_key(w->o.journal) && (age >= w->o.book->key_ms || age < 0)) {
+		r = journal_renew(w->o.journal, t->now_ms);
+		if (r < 0)
+			return fault_set(fault, r, "keyring", 0, "a journal key cannot be renewed");
+		count(&w->renewals, 1);
+	}
+	return r;
+}
+
+/* --- Silence and age --- */
+
+/* How many of total things a pass of pass_ms is behind since since; moves since on. */
+static unsigned behind(int64_t *since, int64_t now, int64_t pass_ms, unsigned total)
+{
+	int64_t n = (now - *since) * total / pass_ms;
+
+	if (n <= 0)
+		return 0;
+	*since = now;
+	return n < total ? (unsigned)n : total;
+}
+
+static void expire(struct writer *w, const struct sessions_time *t)
+{
+	const struct writer_book *b = w->o.book;
+	int64_t pass = b->expire_ms(b->arg);
+	unsigned n = pass ? behind(&w->expire_since, t->running_ms, pass, b->slices) : 0;
+
+	while (n--) {
+		b->expire(b->arg, t, w->expire_next, &w->effects);
+		w->expire_next = (w->expire_next + 1) % b->slices;
+	}
+	n = behind(&w->expire_streams_since, t->running_ms, STREAMS_PASS_MS, STREAMS_SLICES);
+	while (n--) {
+		streams_expire(w->streams, w->expire_streams_next, t->running_ms, &w->effects);
+		w->expire_streams_next = (w->expire_streams_next + 1) % STREAMS_SLICES;
+	}
+}
+
+/* --- The thread --- */
+
+static void serve_queries(struct writer *w)
+{
+	struct sessions_time t;
+	size_t n = queue_ready(w->queries);
+
+	if (!n)
+		return;
+	moment(w, &t);
+	for (size_t i = 0; i < n; i++)
+		w->o.book->query(w->o.book->arg, queue_item(w->queries, i), &t);
+	queue_pop(w->queries, n);
+	queue_ring(w->answers);
+}
+
+static bool batch_due(struct writer *w, int64_t running_ms)
+{
+	int64_t tick = atomic_load(&w->tick_ms);
+
+	if (w->pending_n &&
+	    (w->force || tick == 0 || w->pending_n == w->o.book->batch_events ||
+	     running_ms - w->pending_since >= tick || atomic_load(&w->stopping)))
+		return true;
+	return w->effects.n || running_ms - w->committed_ms >= IDLE_MS;
+}
+
+static int round_of_work(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	int r = w->o.book->upkeep(w->o.book->arg, w, t, fault);
+
+	if (r == 0)
+		r = keep_keys(w, t, fault);
+	if (r < 0)
+		return r;
+	take(w);
+	expire(w, t);
+	if (batch_due(w, t->running_ms)) {
+		r = decide(w, t, fault);
+		if (r == 0)
+			r = commit_batch(w, t, fault);
+		if (r < 0)
+			return r;
+	}
+	send_later(w);
+	return 0;
+}
+
+static void show(struct writer *w, const struct sessions_time *t)
+{
+	gauge(&w->journal_bytes, journal_bytes(w->o.journal));
+	gauge(&w->journal_effects, journal_effects(w->o.journal));
+	gauge(&w->stream_count, streams_count(w->streams));
+	gauge(&w->passes, refresh_passes(w->refresh));
+	atomic_store_explicit(&w->heard_ms, t->running_ms, memory_order_relaxed);
+}
+
+/* Sleeps until there is something to do. */
+static void sleep_a_while(struct writer *w, bool idle, bool stalled, int64_t running_ms)
+{
+	struct pollfd p[2] = {
+		{ .fd = queue_fd(w->requests), .events = POLLIN },
+		{ .fd = queue_fd(w->queries), .events = POLLIN },
+	};
+	bool empty = queue_may_sleep(w->requests), none = queue_may_sleep(w->queries);
+	int64_t wait = stalled ? RETRY_MS : IDLE_MS, tick = atomic_load(&w->tick_ms);
+
+	if (!idle || !none || (!empty && !stalled))
+		return;
+	if (w->pending_n && !stalled && w->pending_since + tick - running_ms < wait)
+		wait = w->pending_since + tick - running_ms;
+	if (wait > 0)
+		(void)poll(p, 2, (int)wait);
+}
+
+static bool finished(struct writer *w, bool idle, bool stalled)
+{
+	if (!atomic_load(&w->stopping) || !idle || queue_ready(w->queries))
+		return false;
+	if (stalled) {
+		/* days may be about to make room; without hope there is no point in waiting. */
+		if (!clock_held(w->o.clock) && w->stop_patience-- > 0)
+			return false;
+		if (w->pending_n || queue_ready(w->requests))
+			atomic_store(&w->dropped, true);
+		return true;
+	}
+	return !w->pending_n && !queue_ready(w->requests) && !w->effects.n;
+}
+
+static void *writer_main(void *arg)
+{
+	struct writer *w = arg;
+	const struct writer_book *b = w->o.book;
+	struct fault fault = { 0 };
+	struct sessions_time t;
+	bool idle, stalled;
+	int r;
+
+	for (;;) {
+		serve_queries(w);
+		moment(w, &t);
+		idle = !b->work(b->arg, &t);
+		stalled = stall(w, &w->stalled_room, LOG_STALLED_DAYS, !b->room(b->arg)) ||
+			  clock_held(w->o.clock);
+		r = stalled ? 0 : round_of_work(w, &t, &fault);
+		if (r < 0)
+			break;
+		show(w, &t);
+		if (finished(w, idle, stalled))
+			break;
+		sleep_a_while(w, idle, stalled, t.running_ms);
+	}
+	if (r == -ECANCELED)
+		atomic_store(&w->dropped, true);
+	else if (r < 0)
+		w->o.events.failed(&fault, w->o.events.arg);
+	atomic_store(&w->stopped, true);
+	queue_wake(w->answers);
+	return NULL;
+}
+
+/* --- Start and end --- */
+
+struct replaying {
+	struct writer *w;
+	int64_t running_ms;
+};
+
+static int replay_block(uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n, void *arg)
+{
+	struct replaying *p = arg;
+	const struct writer_book *b = p->w->o.book;
+	struct effect e;
+	int r = 0;
+
+	(void)batch;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		r = effect_decode(&e, effects[i]);
+		if (r < 0)
+			return r;
+		if (e.type == EFFECT_STREAM)
+			r = streams_apply(p->w->streams, &e, p->running_ms);
+		else
+			r = b->apply(b->arg, &e, p->running_ms);
+	}
+	if (r == 0 && b->replayed)
+		r = b->replayed(b->arg, batch, effects, n);
+	return r;
+}
+
+int writer_replay(struct writer *w, struct fault *fault)
+{
+	struct replaying p = { .w = w, .running_ms = clock_running_ms(w->o.clock) };
+	uint64_t first;
+	int r = journal_replay(w->o.journal, replay_block, &p, fault);
+
+	if (r < 0)
+		return r;
+	first = journal_first(w->o.journal);
+	w->expire_since = w->expire_streams_since = w->committed_ms = p.running_ms;
+	return refresh_new(&w->refresh, w->o.book->slices + STREAMS_SLICES, w->o.book->pass_ms,
+			   first ? first : journal_last(w->o.journal) + 1);
+}
+
+int writer_catch_up(struct writer *w, struct fault *fault)
+{
+	struct sessions_time t;
+	int r;
+
+	if (clock_held(w->o.clock))
+		return 0;
+	moment(w, &t);
+	r = w->o.book->upkeep(w->o.book->arg, w, &t, fault);
+	if (r == 0)
+		r = keep_keys(w, &t, fault);
+	if (r == 0)
+		show(w, &t);
+	return r;
+}
+
+int writer_start(struct writer *w)
+{
+	int r;
+
+	w->started = true;
+	w->stop_patience = STOP_ROUNDS;
+	r = pthread_create(&w->thread, NULL, writer_main, w);
+	if (r)
+		w->started = false;
+	return -r;
+}
+
+void writer_stop(struct writer *w)
+{
+	atomic_store(&w->stopping, true);
+	writer_wake(w);
+}
+
+bool writer_stopped(const struct writer *w)
+{
+	return atomic_load(&w->stopped);
+}
+
+bool writer_dropped(const struct writer *w)
+{
+	return atomic_load(&w->dropped);
+}
+
+void writer_join(struct writer *w)
+{
+	if (w->started)
+		(void)pthread_join(w->thread, NULL);
+	w->started = false;
+}
