@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * nologd: the no-log VPN session accounting daemon.
+ *
+ * The map.  Data flows downward; a lower file never includes a higher one.
+ *
+ *   main         the command line and the order of starting
+ *   config       nologd.conf(5)                       sandbox   what we give up
+ *   listen       the five sockets, who may connect    notify    the service manager
+ *   server       the loop thread: opening, the clock's tick, reloading, ending
+ *   conn         connections: frames in, checked; answers out
+ *   status       the metrics
+ *     writer     a thread per book: decide a batch, commit, hand on, answer
+ *     links      sequence numbers of the reporters' connections
+ *     sessionbook, usagebook    the two books at their writers
+ *       sessions, usage         the ledgers, pure: events in, effects out
+ *       streams, refresh        positions; which slices to log again, pure
+ *       effect                  what is stored, field by field
+ *       journal                 the log: sealed blocks in LMDB
+ *         days, dayfile, merge  finished sessions by day, sorted sealed runs
+ *         lookup, exits         a question and its joining, pure
+ *           pagecheck, reserve  files that can be mapped; space ahead
+ *           seal, keyring       sealing; keys and their destruction
+ *           clock, calendar     time and trust; days, months, the horizon
+ *   queue, log, fault           between threads; lines; what was wrong
+ */
+#include "config.h"
+#include "log.h"
+#include "notify.h"
+#include "sandbox.h"
+#include "seal.h"
+#include "server.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct options {
+	const char *config, *state, *run;
+	bool print;
+};
+
+static const char usage_text[] =
+	"usage: nologd [-c FILE] [--state DIR] [--run DIR] [-n]\n"
+	"\n"
+	"Keeps VPN session accounting for as long as it may, and no longer.\n"
+	"\n"
+	"  -c, --config FILE  configuration (default " CONFIG_FILE ", which may be absent)\n"
+	"      --state DIR    where the store is (default " CONFIG_STATE ")\n"
+	"      --run DIR      where the sockets are (default " CONFIG_RUN ")\n"
+	"  -n                 print the effective configuration and exit\n"
+	"      --help         this text\n"
+	"      --version      the version\n"
+	"\n"
+	"Runs in the foreground and logs on standard error.  See nologd(8).\n";
+
+/* 0 go on, 1 done, 2 wrong usage. */
+static int read_options(int argc, char **argv, struct options *o)
+{
+	static const struct option longs[] = {
+		{ "config", required_argument, NULL, 'c' }, { "state", required_argument, NULL, 's' },
+		{ "run", required_argument, NULL, 'r' },    { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },	    { NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "c:n", longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			o->config = optarg;
+			break;
+		case 's':
+			o->state = optarg;
+			break;
+		case 'r':
+			o->run = optarg;
+			break;
+		case 'n':
+			o->print = true;
+			break;
+		case 'h':
+			(void)fputs(usage_text, stdout);
+			return 1;
+		case 'V':
+			(void)puts("nologd " NOLOG_VERSION_TEXT);
+			return 1;
+		default:
+			(void)fputs(usage_text, stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		(void)fprintf(stderr, "nologd: %s: unexpected; nologd takes options only\n",
+			      argv[optind]);
+		return 2;
+	}
+	return 0;
+}
+
+/* Who nologd is to be: the configured user, or who started it. */
+static int find_user(const struct config *c, uid_t *uid, gid_t *gid)
+{
+	const struct passwd *p;
+
+	*uid = geteuid();
+	*gid = getegid();
+	if (!c->user)
+		return 0;
+	p = getpwnam(c->user);
+	if (!p) {
+		log_error("[store] user = %s: no such user", c->user);
+		return -EINVAL;
+	}
+	if (geteuid() != 0 && p->pw_uid != geteuid()) {
+		log_error("[store] user = %s: only root can become another user", c->user);
+		return -EPERM;
+	}
+	*uid = p->pw_uid;
+	*gid = p->pw_gid;
+	return 0;
+}
+
+/* The order of starting, from the most privileged to the most confined. */
+static int start(struct server *s)
+{
+	char error[512] = "";
+	uid_t uid;
+	gid_t gid;
+	int r = find_user(s->config, &uid, &gid);
+
+	if (r < 0)
+		return r;
+	r = server_lock(s, uid);
+	if (r < 0)
+		return r;
+	r = listen_open(&s->sockets, s->config, uid, error, sizeof(error));
+	if (r < 0) {
+		log_error("%s", error);
+		return r;
+	}
+	r = sandbox_drop(uid, gid);
+	if (r < 0) {
+		log_error("cannot give up its privileges: %s", strerror(-r));
+		return r;
+	}
+	if (uid == 0)
+		log_say(LOG_RUN_AS_ROOT, 0, 0, 0);
+	return server_open(s);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .config = CONFIG_FILE };
+	static struct server server;
+	char error[512];
+	bool absent_ok;
+	int r;
+
+	log_init();
+	r = read_options(argc, argv, &o);
+	if (r)
+		return r == 1 ? 0 : 1;
+	absent_ok = strcmp(o.config, CONFIG_FILE) == 0;
+	r = config_read(&server.config, o.config, absent_ok, o.state, o.run, error, sizeof(error));
+	if (r < 0) {
+		log_error("%s", error);
+		return 1;
+	}
+	if (o.print) {
+		r = config_print(server.config, stdout);
+		config_free(server.config);
+		return r < 0;
+	}
+	(void)umask(077);
+	(void)signal(SIGPIPE, SIG_IGN);
+	notify_init();
+	server_init(&server, o.config, absent_ok, o.state, o.run);
+	r = sandbox_harden();
+	if (r == 0)
+		r = seal_init();
+	if (r < 0)
+		log_error("cannot prepare itself: %s", strerror(-r));
+	else
+		r = start(&server);
+	r = r < 0 ? 1 : server_run(&server);
+	server_close(&server);
+	return r;
+}
