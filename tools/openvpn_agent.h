@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * openvpn_agent: the background process of nolog-openvpn.  It takes events from
+ * the hooks, keeps them in memory until nologd has them, reads the status file
+ * on its tick, and watches the OpenVPN server: it ends after it.
+ *
+ * It writes no file and prints nothing; it decides nothing about sessions,
+ * which is openvpn_book's.
+ */
+#ifndef OPENVPN_AGENT_H
+#define OPENVPN_AGENT_H
+
+#include "openvpn_event.h"
+
+#define OPENVPN_PATH_MAX 512
+
+/* What a hook hands over; both ends are the same program on the same machine. */
+struct openvpn_message {
+	uint64_t version; /* OPENVPN_MESSAGE_VERSION */
+	struct openvpn_event event;
+	bool watch;		       /* event.daemon_pid is the server that runs this hook */
+	enum openvpn_account account;  /* whose column of the status file */
+	int64_t tick_ms;	       /* how often it is read */
+	char status[OPENVPN_PATH_MAX]; /* the status file, "" for none */
+};
+
+/* Another version of the program may have started the agent: it must not be misunderstood. */
+#define OPENVPN_MESSAGE_VERSION \
+	(0x6e6f766e00000001u + ((uint64_t)sizeof(struct openvpn_message) << 8))
+
+/* What has become of it so far. */
+enum openvpn_outcome {
+	OPENVPN_DONE,	 /* nologd has it */
+	OPENVPN_REFUSED, /* nologd refused it: code */
+	OPENVPN_LATE,	 /* nologd has not acknowledged it yet */
+	OPENVPN_AWAY,	 /* no nologd there; it will be sent later */
+	OPENVPN_DENIED,	 /* nologd does not take this server's reports, or not this user's */
+	OPENVPN_STRANGE, /* what answers is not nologd */
+	OPENVPN_FULL,	 /* not taken: too many sessions, or no memory */
+	OPENVPN_UNHEARD, /* not taken: there is no agent, or it does not answer */
+};
+
+struct openvpn_answer {
+	uint32_t sessions; /* enum openvpn_outcome */
+	uint32_t usage;	   /* the same, of what counts; DONE also for what waits for the tick */
+	uint32_t code;	   /* of OPENVPN_REFUSED */
+	uint32_t shared;   /* another OpenVPN server that lives reports as this one */
+};
+
+struct openvpn_agent_config {
+	const char *run_dir;
+	const char *server;
+	int listen_fd;	 /* where hooks come to; -1: there is only the one at peer_fd */
+	int peer_fd;	 /* a hook that is connected already, or -1 */
+	int64_t life_ms; /* without listen_fd: the most time to spend */
+};
+
+/* Runs until there is nothing left to do; takes the descriptors.  0 or -errno. */
+int openvpn_agent_run(const struct openvpn_agent_config *config);
+
+#endif
