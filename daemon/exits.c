@@ -82,7 +82,8 @@ static bool within(const uint8_t *a, const uint8_t *b, unsigned length)
 {
 	unsigned whole = length / 8, rest = length % 8;
 
-	return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0);
+	return memcmp(a, b, whole) == 0 &&
+	       (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0);
 }
 
 size_t exits_servers(const struct exits *x, const uint8_t ip[NOLOG_IP_SIZE], unsigned length,

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * dayaudit: days_audit(): is every block of the day files there, whole, in its
+ * order, and nothing else beside it?
+ *
+ * Another process than the daemon, perhaps while that is running: it reads
+ * through LMDB's lock file, and opens files under a shared lock of their
+ * directory, so that none is replaced meanwhile.  A file is looked at again
+ * when it changed under its eyes.  Changes nothing.
+ */
+#include "days.h"
+
+#include "calendar.h"
+#include "dayset.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* How often a file that changes meanwhile is begun again. */
+#define TRIES 8
+
+struct audit {
+	struct dayset set;
+	int32_t horizon, today;
+	days_finding_fn *finding;
+	days_progress_fn *progress;
+	void *arg;
+	struct days_audit sum;
+	/* the file at hand */
+	struct day *day;
+	char name[32];
+	struct dayread read;
+	unsigned used;
+	uint64_t blocks, rows, findings;
+	struct fault *list; /* of findings, told when the file has kept still */
+};
+
+#define LIST_MAX 64
+
+static void find(struct audit *a, uint64_t block, const char *what)
+{
+	if (a->findings < LIST_MAX)
+		(void)fault_set(&a->list[a->findings], -EBADMSG, a->name, block, what);
+	a->findings++;
+}
+
+static int get(struct audit *a, uint64_t number, uint8_t *out, size_t max)
+{
+	int r;
+
+	if (a->used++ % DAYFILE_READ_MAX == 0) {
+		dayread_end(&a->read);
+		r = dayread_begin(&a->read, a->day->file);
+		if (r < 0)
+			return r;
+	}
+	a->blocks++;
+	return dayread_get(&a->read, number, out, max);
+}
+
+/* The rows of a block: within the day, in order, as many as there should be. */
+static void check_rows(struct audit *a, const struct dayrun *run, enum dayfamily family, uint32_t i,
+		       const uint8_t *bytes, size_t len, struct dayrow *last)
+{
+	uint64_t number = dayblock_number(run->id, DAYBLOCK_ROWS + family, i);
+	uint64_t left = run->rows[family] - (uint64_t)i * dayrow_block[family];
+	int n = dayrows_count(family, len);
+	struct dayrow row;
+
+	if (n < 0 || (uint64_t)n != (left < dayrow_block[family] ? left : dayrow_block[family])) {
+		find(a, number, "a block does not hold as many rows as it should");
+		return;
+	}
+	for (int k = 0; k < n; k++) {
+		dayrow_decode(&row, family, bytes + (size_t)k * dayrow_size[family]);
+		if (!dayrow_good(&row, a->day->servers.n)) {
+			find(a, number, "a row lies outside its day or names no server");
+			return;
+		}
+		if ((i || k) && dayrow_order(last, &row) > 0) {
+			find(a, number, "rows are not in order");
+			return;
+		}
+		if (family == DAYFAMILY_6 && effect_ip_is4(row.ip)) {
+			find(a, number, "an IPv4 address is among the IPv6 ones");
+			return;
+		}
+		if (k == 0 && dayaddr_of(row.ip) != dayindex_at(run->index[family], family, i)) {
+			find(a, number, "the index names another address");
+			return;
+		}
+		*last = row;
+	}
+	a->rows += (uint64_t)n;
+}
+
+static int check_run(struct audit *a, const struct dayrun *run)
+{
+	uint8_t bytes[DAYBLOCK_SIZE];
+	struct dayrow last = { 0 };
+
+	for (int f = 0; f < DAYFAMILIES; f++) {
+		for (uint32_t i = 0; i < run->blocks[f]; i++) {
+			uint64_t number = dayblock_number(run->id, DAYBLOCK_ROWS + (unsigned)f, i);
+			int r = get(a, number, bytes, sizeof(bytes));
+
+			if (r == -ENOKEY)
+				return r;
+			if (r == -ENOENT)
+				find(a, number, "a block is missing");
+			else if (r < 0)
+				find(a, number, "a block cannot be opened");
+			else
+				check_rows(a, run, (enum dayfamily)f, i, bytes, (size_t)r, &last);
+		}
+	}
+	seal_wipe(bytes, sizeof(bytes));
+	return 0;
+}
+
+/* Is it one of the blocks that the manifest makes us expect? */
+static bool expected(const struct day *d, uint64_t number)
+{
+	uint32_t id = (uint32_t)(number >> 32), index = (uint32_t)number & DAYBLOCK_INDEX_MAX;
+	unsigned kind = (unsigned)(number >> 24) & 0xff;
+
+	if (id == 0)
+		return number == DAYBLOCK_MANIFEST_NUMBER ||
+		       (kind == DAYBLOCK_SERVERS &&
+			index < dayblock_count(d->servers.n, DAYSERVERS_BLOCK));
+	for (uint32_t i = 0; i < d->n; i++) {
+		const struct dayrun *run = d->runs[i];
+
+		if (run->id != id)
+			continue;
+		for (unsigned f = 0; f < DAYFAMILIES; f++)
+			if ((kind == DAYBLOCK_ROWS + f && index < run->blocks[f]) ||
+			    (kind == DAYBLOCK_INDEX + f &&
+			     index < dayblock_count(run->blocks[f], dayaddr_block[f])))
+				return true;
+		return false;
+	}
+	/* Of a run that is being written, or was merged and is being deleted. */
+	return true;
+}
+
+static int check_numbers(struct audit *a)
+{
+	uint64_t number = 0;
+	int r = 0;
+
+	for (unsigned n = 0; r >= 0; n++) {
+		if (n % DAYFILE_READ_MAX == 0) {
+			dayread_end(&a->read);
+			r = dayread_begin(&a->read, a->day->file);
+			if (r < 0)
+				break;
+		}
+		r = dayread_next(&a->read, &number);
+		if (r <= 0)
+			break;
+		if (!expected(a->day, number))
+			find(a, number, "a block that no run has");
+		if (number++ == UINT64_MAX)
+			break;
+	}
+	return r < 0 ? r : 0;
+}
+
+static int check_open_file(struct audit *a)
+{
+	struct fault fault = { 0 };
+	int r = day_load(a->day, &fault);
+
+	if (r < 0) {
+		find(a, fault.block, fault.what);
+		return r == -ENOMEM || r == -ENOKEY ? r : 0;
+	}
+	if (fault.error)
+		find(a, 0, fault.what);
+	a->blocks += day_manifest_blocks(a->day->servers.n, 0);
+	for (uint32_t i = 0; r == 0 && i < a->day->n; i++)
+		r = check_run(a, a->day->runs[i]);
+	if (r == 0)
+		r = check_numbers(a);
+	dayread_end(&a->read);
+	return r;
+}
+
+/* Opens the file while nobody can replace it. */
+static int open_file(struct audit *a, struct fault *fault)
+{
+	int r;
+
+	while (flock(a->set.dirfd, LOCK_SH) < 0)
+		if (errno != EINTR)
+			return fault_set(fault, -errno, a->name, 0,
+					 "the directory cannot be locked");
+	r = dayfile_open(&a->day->file, &a->set.home, a->day->number, DAYFILE_READONLY, fault);
+	(void)flock(a->set.dirfd, LOCK_UN); /* cannot fail for a lock that is held */
+	return r;
+}
+
+/* The manifest's generation now, 0: cannot be read. */
+static uint64_t generation(struct audit *a)
+{
+	struct day *d = day_new(a->day->number);
+	uint64_t found = 0;
+
+	if (!d)
+		return 0;
+	d->file = a->day->file;
+	if (day_load(d, NULL) == 0)
+		found = d->generation;
+	d->file = NULL;
+	day_free(d);
+	return found;
+}
+
+/* One look at a file: 1: it changed meanwhile. */
+static int look(struct audit *a, int32_t number)
+{
+	struct fault fault = { 0 };
+	bool changed = false;
+	int r;
+
+	a->findings = a->blocks = a->rows = 0;
+	a->used = 0;
+	a->day = day_new(number);
+	if (!a->day)
+		return -ENOMEM;
+	r = open_file(a, &fault);
+	if (r == 0) {
+		r = check_open_file(a);
+		changed = a->findings && generation(a) != a->day->generation;
+	} else if (r != -ENOENT && r != -ENOMEM && r != -EACCES) {
+		find(a, fault.block, fault.what);
+		changed = true; /* it may have been walked while it was written */
+		r = 0;
+	}
+	day_free(a->day);
+	a->day = NULL;
+	return r < 0 ? r : changed;
+}
+
+static void tell(struct audit *a)
+{
+	for (uint64_t i = 0; i < a->findings && i < LIST_MAX; i++)
+		if (a->finding)
+			a->finding(&a->list[i], a->arg);
+	a->sum.findings += a->findings;
+	a->sum.blocks += a->blocks;
+	a->sum.rows += a->rows;
+}
+
+static int audit_file(int32_t day, void *arg)
+{
+	struct audit *a = arg;
+	struct seal_key key;
+	int r = 1;
+
+	dayfile_fault_name(a->name, day);
+	a->findings = a->blocks = a->rows = 0;
+	a->sum.files++;
+	if (day < a->horizon) {
+		find(a, 0, "a day before the horizon has a file");
+	} else if (day > a->today + 1) {
+		find(a, 0, "a day that has not come has a file");
+	} else if (keyring_day(a->set.home.keyring, day, &key) < 0) {
+		find(a, 0, "its key is not in the keyring");
+	} else {
+		seal_wipe(&key, sizeof(key));
+		for (int i = 0; r == 1 && i < TRIES; i++)
+			r = look(a, day);
+		/* Forgotten since the directory was read: nothing is wrong with that. */
+		if (r == -ENOENT || r == -ENOKEY)
+			return 0;
+		if (r < 0)
+			return r;
+	}
+	tell(a);
+	if (a->progress)
+		a->progress(day, &a->sum, a->arg);
+	return 0;
+}
+
+int days_audit(const char *dir, struct keyring *keyring, int32_t horizon, int32_t today,
+	       size_t map_bytes, days_finding_fn *finding, days_progress_fn *progress, void *arg,
+	       struct days_audit *out)
+{
+	struct dayfile_home home = { .dir = dir, .keyring = keyring, .map_bytes = map_bytes };
+	struct fault fault = { 0 };
+	struct audit a = {
+		.horizon = horizon,
+		.today = today,
+		.finding = finding,
+		.progress = progress,
+		.arg = arg,
+	};
+	int r;
+
+	if (access(dir, F_OK) < 0)
+		return -errno;
+	keyring_store(keyring, home.store);
+	a.list = calloc(LIST_MAX, sizeof(*a.list));
+	if (!a.list)
+		return -ENOMEM;
+	r = dayset_open(&a.set, &home, &fault);
+	if (r == 0 && dayset_survey(&a.set, INT32_MAX, &fault) == -EINVAL) {
+		if (finding)
+			finding(&fault, arg);
+		a.sum.findings++;
+	}
+	if (r == 0)
+		r = dayset_each_file(&a.set, audit_file, &a);
+	dayset_close(&a.set);
+	free(a.list);
+	if (r < 0)
+		return r;
+	*out = a.sum;
+	return a.sum.findings > INT32_MAX ? INT32_MAX : (int)a.sum.findings;
+}

@@ -1,0 +1,694 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * daykeep: adding, writing, merging and forgetting.  Knows no queue and no
+ * look-up.
+ */
+#include "daykeep.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define FLUSH_ROWS 65536
+#define FLUSH_MS 600000
+#define REWRITE_AFTER_MS (INT64_C(3) * 3600 * 1000)
+/* After there was no space, or an audit was in the way. */
+#define RETRY_MS 1000
+/* After merging failed for want of space. */
+#define REPLAN_MS 10000
+/* A new file that cannot be put in place because somebody always reads is given up after this. */
+#define REPLACE_MS 60000
+/* And a day that could not be rewritten is left alone so long. */
+#define REWRITE_AGAIN_MS 600000
+/* Runs of one size that are merged. */
+#define MERGE_WIDTH 8
+
+void daykeep_report(struct daykeep *k, const struct fault *fault, uint64_t n)
+{
+	struct fault f = *fault;
+
+	k->unreadable += n;
+	f.error = -EBADMSG; /* whatever it was: it goes on */
+	if (k->options.events.failed)
+		k->options.events.failed(&f, k->options.events.arg);
+}
+
+/* --- Opening --- */
+
+struct opening {
+	struct daykeep *k;
+	struct fault *fault;
+};
+
+static int open_day(int32_t number, void *arg)
+{
+	const struct opening *o = arg;
+	struct daykeep *k = o->k;
+	struct fault fault = { 0 };
+	struct day *d;
+	int r;
+
+	if (number < k->first)
+		return 0; /* its key is gone; the file goes when the clock is vouched for */
+	d = dayset_get(&k->set, number);
+	if (!d)
+		return -ENOMEM;
+	d->exists = true;
+	r = dayset_use(&k->set, d, &fault);
+	if (r == 0)
+		r = day_load(d, &fault);
+	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -EPROTO) {
+		*o->fault = fault;
+		return r;
+	}
+	if (r < 0)
+		d->damaged = true;
+	if (fault.error)
+		daykeep_report(k, &fault, 1);
+	return 0;
+}
+
+static void set_defaults(struct days_options *o)
+{
+	if (o->flush_rows == 0)
+		o->flush_rows = FLUSH_ROWS;
+	if (o->flush_ms == 0)
+		o->flush_ms = FLUSH_MS;
+	if (o->rewrite_after_ms == 0)
+		o->rewrite_after_ms = REWRITE_AFTER_MS;
+}
+
+int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t now_ms,
+		 struct fault *fault)
+{
+	struct dayfile_home home = {
+		.dir = options->dir,
+		.keyring = options->keyring,
+		.map_bytes = options->map_bytes,
+	};
+	int32_t horizon = calendar_horizon(options->today, options->retention_days);
+	int32_t first = keyring_first_day(options->keyring);
+	struct fault found = { 0 };
+	struct opening opening = { .k = k, .fault = &found };
+	int r;
+
+	*k = (struct daykeep){ .options = *options, .today = options->today, .moved_ms = now_ms };
+	set_defaults(&k->options);
+	keyring_store(options->keyring, home.store);
+	/* Unless the clock is vouched for, only what has been forgotten already is. */
+	k->first = options->vouched && first < horizon ? horizon : first;
+	r = dayset_open(&k->set, &home, fault);
+	if (r == 0)
+		r = dayset_survey(&k->set, k->first, fault);
+	if (r == 0 && options->vouched) {
+		r = keyring_forget_days(options->keyring, options->today, horizon);
+		if (r < 0)
+			(void)fault_set(fault, r, "keyring", 0, "cannot be written");
+	}
+	if (r == 0)
+		r = dayset_clean(&k->set, options->vouched ? k->first : INT32_MIN, true, fault);
+	if (r == 0) {
+		r = dayset_each_file(&k->set, open_day, &opening);
+		if (r < 0 && found.error == 0)
+			(void)fault_set(&found, r, "days", 0, "the files cannot be opened");
+		if (r < 0 && fault)
+			*fault = found;
+	}
+	if (r < 0) {
+		dayset_close(&k->set);
+		return r;
+	}
+	k->forgotten = options->vouched ? options->today : 0;
+	return 0;
+}
+
+void daykeep_close(struct daykeep *k)
+{
+	daykeep_give_up(k, k->job);
+	dayset_close(&k->set);
+}
+
+/* --- Adding --- */
+
+struct part {
+	int32_t day;
+	uint32_t start, end;
+};
+
+static int add_part(struct daykeep *k, uint64_t batch, struct daywait_row *row,
+		    const struct part *part, int64_t now_ms)
+{
+	struct day *d = dayset_get(&k->set, part->day);
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	if (d->exists && batch <= d->through)
+		return 0; /* replayed, and in a run */
+	row->start = part->start;
+	row->end = part->end;
+	r = daywait_add(&d->wait, row, batch, now_ms);
+	if (r == 0)
+		k->waiting++;
+	return r;
+}
+
+/* Cut at midnight; 24:00 belongs to the day that ends. */
+static int add_session(struct daykeep *k, uint64_t batch, struct daywait_row *row, int64_t start_ms,
+		       int64_t end_ms, int64_t now_ms)
+{
+	int32_t first = calendar_day(start_ms), last = calendar_day(end_ms), from;
+
+	if (end_ms > start_ms && end_ms == calendar_day_start(last))
+		last--;
+	from = last - CALENDAR_RETENTION_MAX; /* no day before that is kept by anybody */
+	if (from < k->first)
+		from = k->first;
+	if (from < first)
+		from = first;
+	for (int32_t day = from; day <= last; day++) {
+		struct part part = { .day = day,
+				     .start = ROW_MORE,
+				     .end = DAYBLOCK_DAY_MS | ROW_MORE };
+		int r;
+
+		if (day == first)
+			part.start = (uint32_t)(start_ms - calendar_day_start(day));
+		if (day == last)
+			part.end = (uint32_t)(end_ms - calendar_day_start(day));
+		r = add_part(k, batch, row, &part, now_ms);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int daykeep_add(struct daykeep *k, uint64_t batch, const uint8_t effect[EFFECT_SIZE],
+		int64_t now_ms)
+{
+	struct daywait_row row = { 0 };
+	struct effect e;
+	int r = effect_decode(&e, effect);
+
+	if (r < 0)
+		return r;
+	if (e.type == EFFECT_CLOSE && e.u.close.start_ms <= e.u.close.end_ms) {
+		row.server = e.u.close.server;
+		memcpy(row.ip, e.u.close.ip, sizeof(row.ip));
+		return add_session(k, batch, &row, e.u.close.start_ms, e.u.close.end_ms, now_ms);
+	}
+	if (e.type == EFFECT_WHOLE && e.u.whole.start_ms <= e.u.whole.end_ms) {
+		row.server = e.u.whole.server;
+		memcpy(row.ip, e.u.whole.ip, sizeof(row.ip));
+		return add_session(k, batch, &row, e.u.whole.start_ms, e.u.whole.end_ms, now_ms);
+	}
+	return e.type == EFFECT_CLOSE || e.type == EFFECT_WHOLE ? -EBADMSG : 0;
+}
+
+/* --- Writing --- */
+
+static bool can_flush(const struct day *d)
+{
+	return d->wait.n && !d->held && !d->damaged;
+}
+
+bool daykeep_waits(const struct daykeep *k)
+{
+	for (size_t i = 0; i < k->set.n; i++)
+		if (k->set.at[i]->wait.n && !k->set.at[i]->damaged)
+			return true;
+	return false;
+}
+
+int64_t daykeep_due_ms(const struct daykeep *k, bool soon)
+{
+	int64_t since = INT64_MAX;
+	size_t rows = 0;
+
+	for (size_t i = 0; i < k->set.n; i++) {
+		const struct day *d = k->set.at[i];
+
+		if (!can_flush(d))
+			continue;
+		rows += d->wait.n;
+		if (d->wait.since_ms < since)
+			since = d->wait.since_ms;
+	}
+	if (rows == 0)
+		return INT64_MAX;
+	if (soon || rows >= k->options.flush_rows)
+		since = 0;
+	else
+		since += k->options.flush_ms;
+	return since < k->retry_ms ? k->retry_ms : since;
+}
+
+static void drop_waiting(struct daykeep *k, struct day *d)
+{
+	k->waiting -= d->wait.n;
+	daywait_clear(&d->wait);
+}
+
+static int make_file(struct daykeep *k, struct day *d, struct fault *fault)
+{
+	struct seal_key key;
+	int r = keyring_day_make(k->options.keyring, d->number, &key);
+
+	seal_wipe(&key, sizeof(key));
+	if (r < 0)
+		return r == -ESTALE ? r : fault_set(fault, r, "keyring", 0, "cannot be written");
+	return dayset_make(&k->set, d, fault);
+}
+
+static int flush_day(struct daykeep *k, struct day *d, struct fault *fault)
+{
+	uint32_t n = d->wait.n;
+	char name[32];
+	int r = d->exists ? dayset_use(&k->set, d, fault) : make_file(k, d, fault);
+
+	if (r < 0)
+		return r;
+	r = day_flush(d, k->handed);
+	if (r < 0) {
+		dayfile_fault_name(name, d->number);
+		return fault_set(fault, r, name, 0, "cannot be written");
+	}
+	k->waiting -= n;
+	return 0;
+}
+
+int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *fault)
+{
+	*wrote = false;
+	k->retry_ms = 0;
+	for (size_t i = 0; i < k->set.n; i++) {
+		struct day *d = k->set.at[i];
+		struct fault found = { 0 };
+		int r;
+
+		if (!can_flush(d))
+			continue;
+		r = flush_day(k, d, &found);
+		if (r == 0) {
+			*wrote = true;
+		} else if (r == -ENOSPC ||
+			   r == -ERANGE) { /* -ERANGE: the keyring is a day behind */
+			k->retry_ms = now_ms + RETRY_MS;
+		} else if (r == -ESTALE) {
+			drop_waiting(k, d); /* forgotten, by whatever road it came */
+		} else if (r == -EBADMSG) {
+			d->damaged = true;
+			daykeep_report(k, &found, 1);
+		} else {
+			if (fault)
+				*fault = found;
+			return r;
+		}
+	}
+	if (*wrote)
+		k->flushes++;
+	return 0;
+}
+
+uint64_t daykeep_flushed(const struct daykeep *k)
+{
+	uint64_t flushed = k->handed;
+
+	for (size_t i = 0; i < k->set.n; i++) {
+		const struct day *d = k->set.at[i];
+
+		if (d->wait.n && d->wait.oldest <= flushed)
+			flushed = d->wait.oldest - 1;
+	}
+	return flushed;
+}
+
+/* --- Forgetting --- */
+
+static int forget_day(struct daykeep *k, struct day *d)
+{
+	int r = d->exists ? dayset_unlink(&k->set, d) : 0;
+
+	if (r < 0)
+		return r;
+	k->forgotten_days += d->exists;
+	drop_waiting(k, d);
+	for (uint32_t i = 0; i < d->n; i++)
+		dayrun_wipe(d->runs[i]);
+	for (uint32_t i = 0; i < d->retired_n; i++)
+		dayrun_wipe(d->retired[i]);
+	dayset_take(&k->set, d);
+	if (d->busy) {
+		merger_cancel(k->merger);
+		k->gone = d;
+	} else {
+		day_free(d);
+	}
+	return 0;
+}
+
+int daykeep_forget(struct daykeep *k, int32_t today, int64_t now_ms, struct fault *fault)
+{
+	int32_t horizon = calendar_horizon(today, k->options.retention_days);
+	bool any = false;
+	int r;
+
+	if (today < k->today || (today == k->today && k->forgotten == today))
+		return 0;
+	r = keyring_forget_days(k->options.keyring, today, horizon);
+	if (r < 0)
+		return fault_set(fault, r, "keyring", 0, "cannot be written");
+	if (today > k->today)
+		k->moved_ms = now_ms;
+	k->today = today;
+	if (k->first < horizon)
+		k->first = horizon;
+	while (k->set.n && k->set.at[0]->number < k->first) {
+		any |= k->set.at[0]->exists;
+		r = forget_day(k, k->set.at[0]);
+		if (r < 0)
+			return fault_set(fault, r, "days", 0, "a file cannot be removed");
+	}
+	/* Also those of a start whose clock nobody vouched for. */
+	r = k->forgotten == 0 ? dayset_clean(&k->set, k->first, false, fault) : 0;
+	if (r == 0 && any) {
+		r = dayset_sync(&k->set);
+		if (r < 0)
+			(void)fault_set(fault, r, "days", 0, "cannot be synced");
+	}
+	if (r == 0)
+		k->forgotten = today;
+	return r;
+}
+
+/* --- Merging --- */
+
+/* Eight runs of one size, the oldest; false: there are none. */
+static bool find_runs(const struct day *d, struct dayrun *found[MERGE_WIDTH])
+{
+	for (unsigned class = 0; class < 24; class ++) {
+		unsigned n = 0;
+
+		for (uint32_t i = 0; i < d->n && n < MERGE_WIDTH; i++)
+			if (!d->runs[i]->damaged && dayrun_class(d->runs[i]) == class)
+				found[n++] = d->runs[i];
+		if (n == MERGE_WIDTH)
+			return true;
+	}
+	return false;
+}
+
+/* Since when a day may be rewritten. */
+static int64_t rewrite_ms(const struct daykeep *k, const struct day *d)
+{
+	int64_t ms;
+
+	if (d->number >= k->today)
+		return INT64_MAX;
+	/* Of an older one nobody knows how long ago it ended, but it was long enough. */
+	ms = d->number == k->today - 1 ? k->moved_ms + k->options.rewrite_after_ms : k->moved_ms;
+	return ms < d->not_before_ms ? d->not_before_ms : ms;
+}
+
+/*
+ * Once after its end; again when late rows have come to an eighth of it.  Not
+ * while a part of it cannot be read: what is left stays as it is.
+ */
+static bool wants_rewriting(const struct day *d)
+{
+	uint64_t rows = 0, most = 0;
+
+	if (d->n == 0)
+		return false;
+	for (uint32_t i = 0; i < d->n; i++) {
+		uint64_t n = dayrun_rows(d->runs[i]);
+
+		if (d->runs[i]->damaged)
+			return false;
+		rows += n;
+		if (n > most)
+			most = n;
+	}
+	return !d->rewritten || (rows - most) * 8 >= rows;
+}
+
+static int give(struct daykeep *k, struct day *d, enum mergejob_kind kind,
+		struct dayrun *const *runs, uint32_t n, int64_t now_ms, struct fault *fault)
+{
+	struct fault found = { 0 };
+	struct mergejob *job;
+	int r = dayset_use(&k->set, d, &found);
+
+	if (r == -EBADMSG) {
+		d->damaged = true;
+		daykeep_report(k, &found, 1);
+		return 0;
+	}
+	if (r == -ENOSPC) {
+		k->plan_ms = now_ms + REPLAN_MS;
+		return 0;
+	}
+	if (r < 0) {
+		if (fault)
+			*fault = found;
+		return r;
+	}
+	job = mergejob_new(kind, d, runs, n);
+	if (!job)
+		return fault_set(fault, -ENOMEM, "days", 0, "no memory");
+	if (kind == MERGE_RUNS)
+		job->id = d->next_run++;
+	if (kind == MERGE_REWRITE) {
+		dayset_drop_temporary(&k->set, d->number);
+		d->held = true;
+	}
+	d->busy = true;
+	k->job = job;
+	merger_give(k->merger, job);
+	return 0;
+}
+
+int daykeep_plan(struct daykeep *k, int64_t now_ms, struct fault *fault)
+{
+	struct dayrun *runs[MERGE_WIDTH];
+
+	if (!k->merger || k->job || k->done || now_ms < k->plan_ms)
+		return 0;
+	for (size_t i = k->set.n; i-- > 0;) {
+		struct day *d = k->set.at[i];
+
+		if (!d->exists || d->damaged)
+			continue;
+		if (day_reap(d) < 0)
+			return fault_set(fault, -ENOMEM, "days", 0, "no memory");
+		if (d->garbage_n)
+			return give(k, d, MERGE_DELETE, NULL, 0, now_ms, fault);
+		if (find_runs(d, runs))
+			return give(k, d, MERGE_RUNS, runs, MERGE_WIDTH, now_ms, fault);
+	}
+	for (size_t i = 0; i < k->set.n; i++) {
+		struct day *d = k->set.at[i];
+
+		if (d->exists && !d->damaged && now_ms >= rewrite_ms(k, d) && wants_rewriting(d))
+			return give(k, d, MERGE_REWRITE, d->runs, d->n, now_ms, fault);
+	}
+	return 0;
+}
+
+int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
+{
+	int64_t next = INT64_MAX;
+
+	if (!k->merger || k->job)
+		return INT64_MAX;
+	if (k->done)
+		return now_ms + RETRY_MS;
+	for (size_t i = 0; i < k->set.n; i++) {
+		const struct day *d = k->set.at[i];
+		int64_t ms = d->exists && !d->damaged && wants_rewriting(d) ? rewrite_ms(k, d)
+									    : INT64_MAX;
+
+		if (ms < next)
+			next = ms;
+	}
+	if (k->plan_ms > now_ms && next > k->plan_ms)
+		next = k->plan_ms; /* something failed for want of space */
+	return next < k->plan_ms ? k->plan_ms : next;
+}
+
+/* --- What the merger has done --- */
+
+/* What it wrote into the file is in no manifest, and goes. */
+static int drop_outcome(struct daykeep *k, struct day *d, struct mergejob *job)
+{
+	d->held = false;
+	if (job->kind == MERGE_REWRITE)
+		dayset_drop_temporary(&k->set, d->number);
+	return job->kind == MERGE_RUNS ? day_garbage_add(d, job->id) : 0;
+}
+
+static int job_failed(struct daykeep *k, struct day *d, struct mergejob *job, int64_t now_ms,
+		      struct fault *fault)
+{
+	int r = drop_outcome(k, d, job);
+
+	if (r < 0)
+		return fault_set(fault, r, "days", 0, "no memory");
+	switch (job->error) {
+	case -ENOSPC:
+		k->plan_ms = now_ms + REPLAN_MS;
+		if (job->kind == MERGE_REWRITE)
+			d->not_before_ms = now_ms + REWRITE_AGAIN_MS;
+		return 0;
+	case -ECANCELED:
+	case -ENOKEY:
+		return 0;
+	case -EBADMSG:
+		if (job->bad)
+			job->bad->damaged = true;
+		else
+			d->damaged = true;
+		daykeep_report(k, &job->fault, 1);
+		return 0;
+	default:
+		if (fault)
+			*fault = job->fault;
+		return job->error;
+	}
+}
+
+static void take_new_file(struct day *d, struct mergejob *job)
+{
+	uint64_t through = job->through, generation = job->generation + 1;
+
+	for (uint32_t i = 0; i < d->n; i++)
+		dayrun_unref(d->runs[i]);
+	for (uint32_t i = 0; i < d->retired_n; i++)
+		dayrun_unref(d->retired[i]);
+	d->retired_n = d->garbage_n = 0;
+	d->runs[0] = job->run;
+	d->n = 1;
+	d->next_run = job->run->id + 1;
+	job->run = NULL;
+	d->rewritten = true;
+	d->through = through;
+	d->generation = generation;
+	d->bytes = dayfile_bytes(d->file);
+	d->held = false;
+}
+
+/* 0: it is in the day; -EAGAIN: not now; else a failure. */
+static int put_outcome(struct daykeep *k, struct day *d, struct mergejob *job, int64_t now_ms,
+		       bool asking, struct fault *fault)
+{
+	char name[32];
+	int r;
+
+	switch (job->kind) {
+	case MERGE_RUNS:
+		r = dayset_use(&k->set, d, fault);
+		if (r == 0)
+			r = day_switch(d, job->runs, job->n, job->run);
+		if (r < 0) {
+			dayfile_fault_name(name, d->number);
+			return r == -ENOSPC ? -EAGAIN
+					    : fault_set(fault, r, name, 0, "cannot be written");
+		}
+		job->run = NULL;
+		k->merges++;
+		return 0;
+	case MERGE_REWRITE:
+		if (asking && now_ms < k->plan_ms + REPLACE_MS)
+			return -EAGAIN;
+		if (asking) {
+			d->not_before_ms = now_ms + REWRITE_AGAIN_MS;
+			return drop_outcome(k, d, job);
+		}
+		r = dayset_replace(&k->set, d, fault);
+		if (r == 0) {
+			take_new_file(d, job);
+			k->rewrites++;
+		}
+		return r;
+	case MERGE_DELETE:
+		memmove(d->garbage, d->garbage + job->n,
+			(d->garbage_n - job->n) * sizeof(*d->garbage));
+		d->garbage_n -= job->n;
+		return 0;
+	}
+	return 0;
+}
+
+int daykeep_settle(struct daykeep *k, int64_t now_ms, bool asking, struct fault *fault)
+{
+	struct day *d;
+	int r = 0;
+
+	if (k->job && !k->done) {
+		k->done = merger_take(k->merger);
+		if (!k->done)
+			return 0;
+		k->job = NULL;
+		k->plan_ms = now_ms;
+		d = k->gone ? NULL : dayset_find(&k->set, k->done->day);
+		if (d)
+			d->busy = false;
+	}
+	if (!k->done)
+		return 0;
+	d = k->gone ? NULL : dayset_find(&k->set, k->done->day);
+	if (d && k->done->error < 0)
+		r = job_failed(k, d, k->done, now_ms, fault);
+	else if (d)
+		r = put_outcome(k, d, k->done, now_ms, asking, fault);
+	else
+		dayset_drop_temporary(&k->set, k->done->day); /* the day is forgotten */
+	if (r == -EAGAIN)
+		return 0;
+	mergejob_free(k->done);
+	k->done = NULL;
+	day_free(k->gone);
+	k->gone = NULL;
+	return r;
+}
+
+void daykeep_give_up(struct daykeep *k, struct mergejob *job)
+{
+	struct mergejob *both[2] = { job, k->done };
+
+	for (int i = 0; i < 2; i++) {
+		struct day *d = both[i] ? dayset_find(&k->set, both[i]->day) : NULL;
+
+		if (d) {
+			d->busy = d->held = false;
+			dayset_drop_temporary(&k->set, d->number);
+		}
+		mergejob_free(both[i]);
+	}
+	day_free(k->gone);
+	k->job = k->done = NULL;
+	k->gone = NULL;
+	k->merger = NULL;
+}
+
+void daykeep_stats(const struct daykeep *k, struct days_stats *out)
+{
+	*out = (struct days_stats){
+		.waiting_rows = k->waiting,
+		.flushes = k->flushes,
+		.merges = k->merges,
+		.rewrites = k->rewrites,
+		.forgotten_days = k->forgotten_days,
+		.unreadable = k->unreadable,
+	};
+	for (size_t i = 0; i < k->set.n; i++) {
+		const struct day *d = k->set.at[i];
+
+		if (!d->exists)
+			continue;
+		if (out->days_held++ == 0)
+			out->oldest_day = d->number;
+		out->runs += d->n;
+		out->rows += day_rows(d);
+		out->bytes += d->bytes;
+	}
+}

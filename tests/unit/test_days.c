@@ -1,0 +1,1032 @@
+/* SPDX-License-Identifier: ISC */
+/* The days as their users see them: rows in, answers out, nothing after the horizon. */
+#include "dayoracle.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+/* --- A running store --- */
+
+struct store {
+	struct place place;
+	struct days *days;
+	struct days_options options;
+	pthread_mutex_t lock;
+	pthread_cond_t bell;
+	struct lookup *answers;
+	struct fault fault;
+	unsigned faults, progress;
+	uint64_t batch;
+};
+
+static void on_answer(struct lookup *l, void *arg)
+{
+	struct store *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	l->next = s->answers;
+	s->answers = l;
+	pthread_cond_broadcast(&s->bell);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void on_progress(void *arg)
+{
+	struct store *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	s->progress++;
+	pthread_cond_broadcast(&s->bell);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void on_failure(const struct fault *fault, void *arg)
+{
+	struct store *s = arg;
+
+	pthread_mutex_lock(&s->lock);
+	s->fault = *fault;
+	s->faults++;
+	print_message("reported: %s: %s: %s\n", fault->file, fault->what, strerror(-fault->error));
+	pthread_cond_broadcast(&s->bell);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void store_init(struct store *s, int32_t today)
+{
+	memset(s, 0, sizeof(*s));
+	place_make(&s->place, today);
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->bell, NULL);
+	s->options = (struct days_options){
+		.dir = s->place.dir,
+		.keyring = s->place.keyring,
+		.retention_days = 90,
+		.today = today,
+		.vouched = true,
+		.map_bytes = (size_t)1 << 32,
+		.rewrite_after_ms = 1000000,
+		.events = { on_answer, on_progress, on_failure, s },
+	};
+}
+
+static void store_start(struct store *s)
+{
+	struct fault fault = { 0 };
+	int r = days_open(&s->days, &s->options, &fault);
+
+	if (r)
+		print_message("%d %s %s\n", r, fault.what, fault.file);
+	assert_int_equal(r, 0);
+	assert_int_equal(days_start(s->days), 0);
+}
+
+static void store_stop(struct store *s)
+{
+	struct fault fault = { 0 };
+	int r = days_stop(s->days, &fault);
+
+	if (r)
+		print_message("%d %s %s\n", r, fault.what, fault.file);
+	assert_int_equal(r, 0);
+	s->days = NULL;
+}
+
+static void store_end(struct store *s)
+{
+	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->bell);
+	place_remove(&s->place);
+}
+
+static void store_put(struct store *s, const struct told *t, size_t n)
+{
+	uint8_t(*effects)[EFFECT_SIZE] = calloc(n + 1, EFFECT_SIZE);
+
+	for (size_t i = 0; i < n; i++)
+		whole_make(effects[i], t[i].ip, t[i].server, t[i].start, t[i].end);
+	assert_int_equal(days_put(s->days, ++s->batch, (const uint8_t(*)[EFFECT_SIZE])effects, n),
+			 0);
+	free(effects);
+}
+
+static struct lookup *store_answer(struct store *s)
+{
+	struct lookup *l;
+
+	pthread_mutex_lock(&s->lock);
+	while (!s->answers)
+		pthread_cond_wait(&s->bell, &s->lock);
+	l = s->answers;
+	s->answers = l->next;
+	pthread_mutex_unlock(&s->lock);
+	return l;
+}
+
+static struct lookup *store_ask(struct store *s, const uint8_t *ip, unsigned length, int server,
+				int64_t from, int64_t to, struct exits *x, size_t limit)
+{
+	days_ask(s->days, ask_make(ip, length, server, from, to, x, limit));
+	return store_answer(s);
+}
+
+/* Waits until the callbacks have brought it about. */
+static void store_wait_flushed(struct store *s)
+{
+	days_flush_soon(s->days);
+	pthread_mutex_lock(&s->lock);
+	while (days_flushed(s->days) < s->batch && s->faults == 0)
+		pthread_cond_wait(&s->bell, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void store_advance(struct store *s, int32_t today)
+{
+	days_advance(s->days, today);
+	pthread_mutex_lock(&s->lock);
+	while (days_forgotten(s->days) < today && s->faults == 0)
+		pthread_cond_wait(&s->bell, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+	s->options.today = today;
+}
+
+static bool has_file(struct store *s, int32_t day)
+{
+	char name[CALENDAR_NAME_SIZE], path[300];
+
+	assert_int_equal(calendar_name(name, day), 0);
+	(void)snprintf(path, sizeof(path), "%s/%s.mdb", s->place.dir, name);
+	return access(path, F_OK) == 0;
+}
+
+/* --- What each does --- */
+
+static struct told told_make(uint32_t ip, unsigned server, int64_t start, int64_t end)
+{
+	struct told t = { .server = server, .start = start, .end = end };
+
+	ip4_make(t.ip, ip);
+	return t;
+}
+
+static void check_one(struct store *s, const struct told *t, int64_t start, int64_t end,
+		      unsigned code)
+{
+	struct lookup *l = store_ask(s, t->ip, 128, -1, t->start, t->end, NULL, 100);
+
+	assert_int_equal(l->code, 0);
+	assert_int_equal(l->record_count, 1);
+	assert_int_equal(l->records[0].start_ms, start);
+	assert_int_equal(l->records[0].end_ms, end);
+	assert_int_equal(l->records[0].code, code);
+	lookup_free(l);
+}
+
+static void row_is_found_before_and_after_it_is_written(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0 + HOUR, T0 + 2 * HOUR);
+	struct days_stats stats;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	check_one(&s, &t, t.start, t.end, 0);
+	store_wait_flushed(&s);
+	assert_int_equal(days_flushed(s.days), 1);
+	check_one(&s, &t, t.start, t.end, 0);
+	store_put(&s, NULL, 0);
+	assert_int_equal(days_flushed(s.days), 2); /* nothing waits */
+	store_stop(&s);
+	store_start(&s);
+	check_one(&s, &t, t.start, t.end, 0);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.days_held, 1);
+	assert_int_equal(stats.oldest_day, TODAY);
+	assert_int_equal(stats.rows, 1);
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void replay_drops_what_the_files_have(void **state)
+{
+	struct told t[2] = { told_make(0x0a000001, 1, T0 - 26 * HOUR, T0 + HOUR),
+			     told_make(0x0a000002, 1, T0, T0) };
+	uint8_t effects[2][EFFECT_SIZE];
+	struct days_stats stats;
+	struct fault fault;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, t, 1);
+	store_stop(&s);
+	for (int i = 0; i < 2; i++)
+		whole_make(effects[i], t[i].ip, t[i].server, t[i].start, t[i].end);
+	assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+	assert_int_equal(days_replay(s.days, 1, (const uint8_t(*)[EFFECT_SIZE])effects, 1), 0);
+	assert_int_equal(days_flushed(s.days), 1);
+	assert_int_equal(days_replay(s.days, 2, (const uint8_t(*)[EFFECT_SIZE])(effects + 1), 1),
+			 0);
+	assert_int_equal(days_flushed(s.days), 1);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.waiting_rows, 1);
+	assert_int_equal(stats.rows, 3);
+	assert_int_equal(days_start(s.days), 0);
+	s.batch = 2;
+	check_one(&s, &t[0], t[0].start, t[0].end, 0);
+	check_one(&s, &t[1], t[1].start, t[1].end, 0);
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void forgetting_destroys_the_key_and_then_the_file(void **state)
+{
+	struct told t[3] = { told_make(0x0a000001, 1, T0 - 2 * DAY, T0 - 2 * DAY + HOUR),
+			     told_make(0x0a000002, 1, T0 - DAY - HOUR, T0 - DAY + HOUR),
+			     told_make(0x0a000003, 1, T0, T0 + HOUR) };
+	struct seal_key key;
+	struct lookup *l;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	s.options.retention_days = 3;
+	store_start(&s);
+	store_put(&s, t, 3);
+	store_wait_flushed(&s);
+	store_put(&s, t, 1); /* waits */
+	assert_true(has_file(&s, TODAY - 2));
+	assert_true(days_flushed(s.days) < s.batch);
+	store_advance(&s, TODAY + 1);
+	assert_int_equal(keyring_day(s.place.keyring, TODAY - 2, &key), -ENOKEY);
+	assert_false(has_file(&s, TODAY - 2));
+	assert_true(has_file(&s, TODAY - 1));
+	assert_int_equal(days_flushed(s.days), s.batch);
+	l = store_ask(&s, t[0].ip, 128, -1, INT64_MIN, INT64_MAX, NULL, 10);
+	assert_int_equal(l->record_count, 0);
+	assert_int_equal(l->code, 0);
+	lookup_free(l);
+	check_one(&s, &t[1], T0 - DAY, t[1].end, 0); /* cut, and whole */
+	store_put(&s, t, 1);			     /* too late: nothing is kept */
+	store_wait_flushed(&s);
+	assert_false(has_file(&s, TODAY - 2));
+	store_advance(&s, TODAY + 100);
+	assert_false(has_file(&s, TODAY));
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void day_without_its_key_ends_the_start_and_changes_nothing(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct place other;
+	struct fault fault = { 0 };
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	store_stop(&s);
+	place_make(&other, TODAY);
+	s.options.keyring = other.keyring;
+	assert_int_equal(days_open(&s.days, &s.options, &fault), -ENOKEY);
+	assert_string_equal(fault.file, "days/2026-11-22.mdb");
+	assert_true(has_file(&s, TODAY));
+	/* its file is still not removed when the clock says it is old, but nobody vouches */
+	s.options.today += 100;
+	s.options.vouched = false;
+	assert_int_equal(days_open(&s.days, &s.options, &fault), -ENOKEY);
+	s.options.vouched = true;
+	assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+	assert_false(has_file(&s, TODAY));
+	days_free(s.days);
+	place_remove(&other);
+	store_end(&s);
+}
+
+static void strange_file_ends_the_start_and_stays(void **state)
+{
+	char path[300];
+	struct fault fault;
+	struct store s;
+	int fd;
+
+	(void)state;
+	store_init(&s, TODAY);
+	assert_int_equal(mkdir(s.place.dir, 0700), 0);
+	(void)snprintf(path, sizeof(path), "%s/2026-02-30.mdb", s.place.dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(days_open(&s.days, &s.options, &fault), -EINVAL);
+	assert_int_equal(access(path, F_OK), 0);
+	store_end(&s);
+}
+
+static void damaged_day_is_reported_and_the_others_are_served(void **state)
+{
+	struct told t[2] = { told_make(0x0a000001, 1, T0 - HOUR, T0 + HOUR),
+			     told_make(0x0a000002, 1, T0 - 5 * DAY, T0 - 5 * DAY + HOUR) };
+	char path[300];
+	struct lookup *l;
+	struct store s;
+	int fd;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, t, 2);
+	store_stop(&s);
+	(void)snprintf(path, sizeof(path), "%s/2026-11-21.mdb", s.place.dir);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	for (off_t at = 2 * 4096; at < 20 * 4096; at += 64)
+		assert_int_equal(pwrite(fd, "damage", 6, at), 6);
+	close(fd);
+	store_start(&s);
+	assert_int_equal(s.faults, 1);
+	assert_int_equal(s.fault.error, -EBADMSG);
+	assert_string_equal(s.fault.file, "days/2026-11-21.mdb");
+	check_one(&s, &t[1], t[1].start, t[1].end, 0);
+	/* its first part cannot be read, the second says so */
+	l = store_ask(&s, t[0].ip, 128, -1, T0 + 1, INT64_MAX, NULL, 10);
+	assert_int_equal(l->record_count, 1);
+	assert_int_equal(l->code, NOLOG_DONE_UNREADABLE);
+	assert_int_equal(l->records[0].start_ms, T0);
+	assert_int_equal(l->records[0].end_ms, T0 + HOUR);
+	assert_int_equal(l->records[0].code, NOLOG_RECORD_PART);
+	lookup_free(l);
+	assert_true(has_file(&s, TODAY - 1));
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void sessions_of_ninety_days_are_found_whole(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0 - 89 * DAY + HOUR, T0 + HOUR);
+	struct days_stats stats;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	check_one(&s, &t, t.start, t.end, 0);
+	store_wait_flushed(&s);
+	check_one(&s, &t, t.start, t.end, 0);
+	store_stop(&s);
+	store_start(&s);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.days_held, 90);
+	check_one(&s, &t, t.start, t.end, 0);
+	store_advance(&s, TODAY + 1);
+	check_one(&s, &t, T0 - 88 * DAY, t.end, 0);
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* --- Against the oracle --- */
+
+static void random_session(uint64_t *seed, struct told *t, unsigned addresses)
+{
+	uint64_t a = dice_below(seed, addresses);
+	static const int64_t lengths[] = {
+		0, 1000, HOUR, 3 * HOUR, 24 * HOUR, 30 * HOUR, 70 * HOUR
+	};
+
+	memset(t, 0, sizeof(*t));
+	if (a % 3 == 2) { /* 2001:db8::x and a few far off */
+		t->ip[0] = a % 5 ? 0x20 : 0xfe;
+		t->ip[1] = 0x01;
+		t->ip[15] = (uint8_t)a;
+	} else {
+		ip4_make(t->ip, 0x0a000000 + (uint32_t)a);
+	}
+	t->server = (unsigned)dice_below(seed, 3);
+	t->end = T0 - (int64_t)dice_below(seed, 120) * HOUR + 23 * HOUR;
+	if (dice_below(seed, 3) == 0)
+		t->end = t->end / DAY * DAY; /* midnight */
+	t->start = t->end - lengths[dice_below(seed, 7)];
+	if (dice_below(seed, 6) == 0)
+		t->start = t->start / DAY * DAY;
+}
+
+static void compare(struct store *s, const struct oracle *o, struct exits *x, uint64_t *seed,
+		    unsigned addresses)
+{
+	static const unsigned lengths[] = { 128, 128, 128, 127, 126, 120, 96, 97,
+					    90,	 64,  16,  8,	3,   1,	  0 };
+	struct expected *want = calloc(ORACLE_MAX * 8, sizeof(*want)), *got;
+	int64_t from = INT64_MIN, to = INT64_MAX;
+	size_t wanted, found;
+	struct lookup *l;
+	struct told t;
+	unsigned length = lengths[dice_below(seed, 15)];
+	int server = dice_below(seed, 2) ? -1 : (int)dice_below(seed, 4);
+
+	random_session(seed, &t, addresses);
+	if (dice_below(seed, 3)) {
+		from = T0 - (int64_t)dice_below(seed, 130) * HOUR;
+		to = from + (int64_t)dice_below(seed, 4) * 8 * HOUR;
+	}
+	wanted = oracle_answer(o, t.ip, length, server, from, to, want);
+	l = store_ask(s, t.ip, length, server, from, to, x, 100000);
+	got = calloc(l->record_count + 1, sizeof(*got));
+	found = oracle_read(l, got);
+	if (l->code != 0 || found != wanted || memcmp(got, want, found * sizeof(*got)) != 0) {
+		print_message("length %u server %d from %lld to %lld address %02x%02x code %u\n",
+			      length, server, (long long)(from - T0), (long long)(to - T0),
+			      t.ip[14], t.ip[15], l->code);
+		oracle_print("want", want, wanted);
+		oracle_print("got ", got, found);
+		fail();
+	}
+	lookup_free(l);
+	free(got);
+	free(want);
+}
+
+/* Stops with everything in the log again: what is in files must not come twice. */
+static void reopen(struct store *s, const struct oracle *o, const uint64_t *batches)
+{
+	struct fault fault;
+
+	store_stop(s);
+	assert_int_equal(days_open(&s->days, &s->options, &fault), 0);
+	for (size_t i = 0; i < o->n; i++) {
+		uint8_t effect[1][EFFECT_SIZE];
+
+		whole_make(effect[0], o->told[i].ip, o->told[i].server, o->told[i].start,
+			   o->told[i].end);
+		assert_int_equal(
+			days_replay(s->days, batches[i], (const uint8_t(*)[EFFECT_SIZE])effect, 1),
+			0);
+	}
+	assert_int_equal(days_start(s->days), 0);
+}
+
+static struct days_stats histories; /* of their ends */
+
+static void one_history(uint64_t seed)
+{
+	static uint64_t batches[ORACLE_MAX];
+	struct oracle *o = calloc(1, sizeof(*o));
+	unsigned addresses = 3 + (unsigned)dice_below(&seed, 40);
+	int32_t today = TODAY;
+	struct days_stats stats;
+	struct exits *x;
+	struct store s;
+
+	store_init(&s, TODAY);
+	s.options.retention_days = 4;
+	s.options.flush_rows = 1 + dice_below(&seed, 40);
+	s.options.rewrite_after_ms = 1;
+	o->horizon = T0 - 3 * DAY;
+	o->exits_n = dice_below(&seed, 3);
+	for (size_t i = 0; i < o->exits_n; i++) {
+		struct told t;
+
+		random_session(&seed, &t, addresses);
+		memcpy(o->exits[i].ip, t.ip, 16);
+		o->exits[i].server = t.server;
+	}
+	x = oracle_exits(o);
+	store_start(&s);
+	for (int step = 0; step < 60; step++) {
+		size_t n = dice_below(&seed, 12);
+
+		for (size_t i = 0; i < n; i++) {
+			random_session(&seed, &o->told[o->n + i], addresses);
+			batches[o->n + i] = s.batch + 1;
+		}
+		store_put(&s, o->told + o->n, n);
+		o->n += n;
+		if (dice_below(&seed, 10) == 0)
+			days_flush_soon(s.days);
+		if (dice_below(&seed, 30) == 0) {
+			store_advance(&s, ++today);
+			o->horizon += DAY;
+		}
+		if (dice_below(&seed, 20) == 0)
+			reopen(&s, o, batches);
+		for (int i = 0; i < 3; i++)
+			compare(&s, o, x, &seed, addresses);
+	}
+	assert_int_equal(s.faults, 0);
+	days_stats(s.days, &stats);
+	histories.merges += stats.merges;
+	histories.rewrites += stats.rewrites;
+	histories.flushes += stats.flushes;
+	store_stop(&s);
+	exits_unref(x);
+	free(o);
+	store_end(&s);
+}
+
+static void random_histories_are_answered_as_the_contract_says(void **state)
+{
+	const char *more = getenv("NOLOG_TEST_SEEDS");
+	unsigned long n = more ? strtoul(more, NULL, 10) : 12;
+
+	(void)state;
+	for (unsigned long i = 1; i <= n; i++)
+		one_history(i * 7919);
+	print_message("%llu flushes, %llu merges, %llu rewrites at the ends\n",
+		      (unsigned long long)histories.flushes, (unsigned long long)histories.merges,
+		      (unsigned long long)histories.rewrites);
+}
+
+/* Asks for nothing until the other thread's work shows. */
+static void wait_runs(struct store *s, uint64_t runs)
+{
+	struct days_stats stats;
+
+	do {
+		lookup_free(store_ask(s, NULL, 128, -1, 0, 0, NULL, 1));
+		days_stats(s->days, &stats);
+	} while (stats.runs != runs);
+	assert_int_equal(s->faults, 0);
+}
+
+static void eight_runs_become_one_and_a_closed_day_a_new_file(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct days_stats stats;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	s.options.rewrite_after_ms = 1;
+	store_start(&s);
+	for (int i = 0; i < 9; i++) {
+		t.start++;
+		store_put(&s, &t, 1);
+		store_wait_flushed(&s);
+	}
+	wait_runs(&s, 2);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.merges, 1);
+	assert_int_equal(stats.rows, 9);
+	store_advance(&s, TODAY + 1);
+	wait_runs(&s, 1);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.rewrites, 1);
+	assert_int_equal(stats.rows, 9);
+	store_stop(&s);
+	store_start(&s);
+	for (int64_t start = T0 + 1; start <= T0 + 9; start++) {
+		struct lookup *l = store_ask(&s, t.ip, 128, -1, start, start, NULL, 100);
+
+		assert_int_equal(l->record_count, start - T0); /* those that have begun */
+		lookup_free(l);
+	}
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* --- Much --- */
+
+static void many_rows(struct store *s, size_t n, size_t batch, uint32_t addresses, uint64_t *seed)
+{
+	uint8_t(*effects)[EFFECT_SIZE] = calloc(batch, EFFECT_SIZE);
+	struct server_key servers[20];
+
+	for (unsigned i = 0; i < 20; i++)
+		servers[i] = server_make(i);
+	for (size_t done = 0; done < n; done += batch) {
+		size_t m = n - done < batch ? n - done : batch;
+
+		for (size_t i = 0; i < m; i++) {
+			struct effect e = { .type = EFFECT_WHOLE };
+
+			ip4_make(e.u.whole.ip, 0x0a000000 + (uint32_t)dice_below(seed, addresses));
+			e.u.whole.server = servers[dice_below(seed, 20)];
+			e.u.whole.start_ms = T0 + (int64_t)dice_below(seed, 20 * 3600000);
+			e.u.whole.end_ms = e.u.whole.start_ms + (int64_t)dice_below(seed, 3600000);
+			effect_encode(effects[i], &e);
+		}
+		assert_int_equal(
+			days_put(s->days, ++s->batch, (const uint8_t(*)[EFFECT_SIZE])effects, m),
+			0);
+		while (!days_room(s->days)) {
+			pthread_mutex_lock(&s->lock);
+			if (!days_room(s->days) && !s->faults)
+				pthread_cond_wait(&s->bell, &s->lock);
+			pthread_mutex_unlock(&s->lock);
+		}
+		assert_int_equal(s->faults, 0);
+	}
+	free(effects);
+}
+
+static void a_million_sessions_on_one_address_are_found(void **state)
+{
+	const size_t n = 1000000;
+	uint64_t seed = 1;
+	struct lookup *l;
+	struct store s;
+	uint8_t ip[16];
+	double t;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	many_rows(&s, n, 10000, 1, &seed);
+	store_wait_flushed(&s);
+	ip4_make(ip, 0x0a000000);
+	t = seconds();
+	l = store_ask(&s, ip, 128, -1, T0 + 4 * HOUR, T0 + 4 * HOUR, NULL, 2000000);
+	print_message("at one time among %zu at one address: %zu records, %.1f ms\n", n,
+		      l->record_count, (seconds() - t) * 1e3);
+	assert_int_equal(l->code, 0);
+	assert_in_range(l->record_count, 10000, 50000);
+	lookup_free(l);
+	l = store_ask(&s, ip, 128, -1, INT64_MIN, INT64_MAX, NULL, 2000000);
+	assert_int_equal(l->code, 0);
+	/* of one server and start the latest end only: a few fall together */
+	assert_in_range(l->record_count, 985000, n);
+	lookup_free(l);
+	l = store_ask(&s, ip, 128, -1, INT64_MIN, INT64_MAX, NULL, 1000);
+	assert_int_equal(l->code, NOLOG_DONE_LIMIT);
+	assert_int_equal(l->record_count, 1000);
+	lookup_free(l);
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void time_exact(struct store *s, unsigned n, const char *what)
+{
+	uint64_t seed = 7;
+	double t = seconds();
+	uint8_t ip[16];
+
+	for (unsigned i = 0; i < n; i++) {
+		ip4_make(ip, 0x0a000000 + (uint32_t)dice_below(&seed, 1000000));
+		lookup_free(store_ask(s, ip, 128, -1, T0 + 5 * HOUR, T0 + 5 * HOUR, NULL, 1000));
+	}
+	print_message("%s: exact look-up %.1f us, both ways between threads included\n", what,
+		      (seconds() - t) * 1e6 / n);
+}
+
+static void speed_is_printed(void **state)
+{
+	struct days_stats stats;
+	uint64_t seed = 3;
+	struct lookup *l;
+	struct store s;
+	char what[64];
+	double t;
+
+	(void)state;
+	store_init(&s, TODAY);
+	s.options.flush_rows = 65536;
+	store_start(&s);
+	many_rows(&s, 65535, 65535, 1000000, &seed);
+	t = seconds();
+	store_wait_flushed(&s);
+	print_message("65,535 rows sorted, sealed and written in %.1f ms\n", (seconds() - t) * 1e3);
+	store_stop(&s);
+	store_end(&s);
+
+	store_init(&s, TODAY);
+	t = seconds();
+	store_start(&s);
+	many_rows(&s, 983040, 16384, 1000000, &seed);
+	store_wait_flushed(&s);
+	t = seconds() - t;
+	days_stats(s.days, &stats);
+	print_message("983,040 rows written in %.2f s, %llu flushes, %llu runs, %.1f bytes a row\n",
+		      t, (unsigned long long)stats.flushes, (unsigned long long)stats.runs,
+		      (double)stats.bytes / 983040);
+	(void)snprintf(what, sizeof(what), "a million rows in %llu runs",
+		       (unsigned long long)stats.runs);
+	time_exact(&s, 2000, what);
+	t = seconds();
+	l = store_ask(&s, NULL, 0, 7, T0 + 5 * HOUR, T0 + 5 * HOUR + 60000, NULL, 100000);
+	print_message("by server and time in a million rows: %zu records, %.1f ms\n",
+		      l->record_count, (seconds() - t) * 1e3);
+	assert_int_equal(l->code, 0);
+	lookup_free(l);
+	store_stop(&s);
+	store_end(&s);
+
+	/* many runs: sizes that are not merged */
+	store_init(&s, TODAY);
+	store_start(&s);
+	for (size_t n = 7; n < 1000000; n *= 8)
+		for (int i = 0; i < 7; i++) {
+			many_rows(&s, n, 16384, 1000000, &seed);
+			store_wait_flushed(&s);
+		}
+	days_stats(s.days, &stats);
+	(void)snprintf(what, sizeof(what), "%llu rows in %llu runs", (unsigned long long)stats.rows,
+		       (unsigned long long)stats.runs);
+	time_exact(&s, 2000, what);
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* --- Another process looks --- */
+
+static void print_finding(const struct fault *fault, void *arg)
+{
+	(void)arg;
+	print_message("finding: %s block %llx: %s\n", fault->file, (unsigned long long)fault->block,
+		      fault->what);
+}
+
+/* Audits until told to stop; what it found is its exit status. */
+static void auditor(struct store *s, int from, int to)
+{
+	struct days_audit sum;
+	struct keyring *k;
+	int found = 0;
+	char byte;
+
+	if (fcntl(from, F_SETFL, O_NONBLOCK) < 0)
+		_exit(100);
+	do {
+		int r;
+
+		if (keyring_open_readonly(&k, s->place.ring, NULL) < 0)
+			_exit(101);
+		r = days_audit(s->place.dir, k, TODAY - 89, TODAY, s->options.map_bytes,
+			       print_finding, NULL, NULL, &sum);
+		keyring_close(k);
+		found += r < 0 ? 102 : r;
+		if (write(to, "x", 1) != 1)
+			_exit(103);
+	} while (found == 0 && read(from, &byte, 1) != 1);
+	_exit(found);
+}
+
+static void audit_of_a_running_store_finds_nothing(void **state)
+{
+	int to[2], from[2], status;
+	struct days_stats stats;
+	uint64_t seed = 4;
+	struct store s;
+	pid_t pid;
+	char byte;
+
+	(void)state;
+	store_init(&s, TODAY);
+	s.options.rewrite_after_ms = 1;
+	s.options.flush_rows = 50;
+	store_start(&s); /* the days' keys are there before the auditor reads the keyring */
+	for (int day = 0; day < 3; day++) {
+		struct told t = told_make(1, 1, T0 - day * DAY, T0 - day * DAY + 1);
+
+		store_put(&s, &t, 1);
+	}
+	store_stop(&s);
+	assert_int_equal(pipe(to), 0);
+	assert_int_equal(pipe(from), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		auditor(&s, to[0], from[1]);
+	store_start(&s);
+	for (int audits = 0; audits < 10;) {
+		struct told t[10];
+		struct pollfd p = { .fd = from[0], .events = POLLIN };
+
+		for (int i = 0; i < 10; i++) {
+			t[i] = told_make((uint32_t)dice_below(&seed, 1000),
+					 (unsigned)dice_below(&seed, 9),
+					 T0 - (int64_t)dice_below(&seed, 3) * DAY, 0);
+			t[i].end = t[i].start + HOUR;
+		}
+		store_put(&s, t, 10);
+		store_wait_flushed(&s);
+		if (poll(&p, 1, 0) == 1)
+			audits += read(from[0], &byte, 1) == 1 ? 1 : 1000;
+	}
+	assert_int_equal(write(to[1], "x", 1), 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	days_stats(s.days, &stats);
+	print_message("audited during %llu flushes, %llu merges, %llu rewrites\n",
+		      (unsigned long long)stats.flushes, (unsigned long long)stats.merges,
+		      (unsigned long long)stats.rewrites);
+	assert_int_equal(s.faults, 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	for (int i = 0; i < 2; i++) {
+		close(to[i]);
+		close(from[i]);
+	}
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* --- Killed --- */
+
+/* Writes batches of one row a session each, session i at address i, and tells after each put. */
+static void child(struct store *s, int out, const struct told *t, const uint64_t *batches, size_t n)
+{
+	struct fault fault;
+
+	if (days_open(&s->days, &s->options, &fault) < 0)
+		_exit(2);
+	for (size_t i = 0; i < n; i++) {
+		uint8_t e[1][EFFECT_SIZE];
+
+		whole_make(e[0], t[i].ip, t[i].server, t[i].start, t[i].end);
+		if (days_replay(s->days, batches[i], (const uint8_t(*)[EFFECT_SIZE])e, 1) < 0)
+			_exit(3);
+	}
+	if (days_start(s->days) < 0)
+		_exit(4);
+	for (;;) {
+		/* what was acknowledged before is replayed the next time; new batches have no rows */
+		if (days_put(s->days, ++s->batch, NULL, 0) < 0 || s->faults)
+			_exit(5);
+		days_flush_soon(s->days);
+		if (write(out, "x", 1) != 1)
+			_exit(6);
+		(void)usleep(200);
+	}
+}
+
+static void killed_at_any_point_every_row_is_there_once(void **state)
+{
+	enum { N = 3000 };
+	struct told *t = calloc(N, sizeof(*t));
+	uint64_t *batches = calloc(N, sizeof(*batches));
+	uint64_t seed = 99;
+	struct store s;
+	size_t n = 0;
+
+	(void)state;
+	store_init(&s, TODAY);
+	s.options.rewrite_after_ms = 1;
+	s.options.flush_rows = 5;
+	for (int round = 0; round < 40; round++) {
+		int pipes[2], status;
+		char byte;
+		pid_t pid;
+
+		/* a few more sessions in the log, of yesterday and the day before */
+		s.batch = ((uint64_t)round + 1) * 1000000;
+		for (unsigned i = 0; i < 20 + dice_below(&seed, 50) && n < N; i++, n++) {
+			batches[n] = ++s.batch;
+			t[n] = told_make(0x0a000000 + (uint32_t)n, (unsigned)n % 7,
+					 T0 - DAY - (int64_t)dice_below(&seed, DAY),
+					 T0 - DAY + HOUR);
+		}
+		assert_int_equal(pipe(pipes), 0);
+		/* the child has its own keyring open: one process at a time has it */
+		keyring_close(s.place.keyring);
+		pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			if (keyring_open(&s.place.keyring, s.place.ring, NULL) < 0)
+				_exit(7);
+			s.options.keyring = s.place.keyring;
+			close(pipes[0]);
+			child(&s, pipes[1], t, batches, n);
+		}
+		close(pipes[1]);
+		for (uint64_t k = dice_below(&seed, 25); k > 0; k--)
+			if (read(pipes[0], &byte, 1) != 1)
+				break;
+		(void)usleep((useconds_t)dice_below(&seed, 3000)); /* not to wait for anything */
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		close(pipes[0]);
+		assert_int_equal(keyring_open(&s.place.keyring, s.place.ring, NULL), 0);
+		s.options.keyring = s.place.keyring;
+	}
+	s.options.flush_rows = 0;
+	{
+		struct fault fault;
+		struct exits_entry shared = { .server = server_make(0) };
+		struct days_stats stats;
+		struct lookup *l;
+		struct exits *x;
+
+		assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+		for (size_t i = 0; i < n; i++) {
+			uint8_t e[1][EFFECT_SIZE];
+
+			whole_make(e[0], t[i].ip, t[i].server, t[i].start, t[i].end);
+			assert_int_equal(days_replay(s.days, batches[i],
+						     (const uint8_t(*)[EFFECT_SIZE])e, 1),
+					 0);
+		}
+		days_stats(s.days, &stats);
+		assert_int_equal(days_start(s.days), 0);
+		/* each row counts: of a shared address nothing is taken for the same */
+		x = exits_new(&shared, 1);
+		l = store_ask(&s, NULL, 0, -1, INT64_MIN, INT64_MAX, x, 100000);
+		assert_int_equal(l->code, 0);
+		assert_int_equal(l->record_count, n);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(l->records[i].code, 0);
+		lookup_free(l);
+		exits_unref(x);
+		days_flush_soon(s.days);
+		store_stop(&s);
+		assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+		days_stats(s.days, &stats);
+		/* two rows each but those that began at midnight */
+		assert_in_range(stats.rows, n, 2 * n);
+		{
+			uint64_t rows = 0;
+
+			for (size_t i = 0; i < n; i++)
+				rows += t[i].start >= T0 - DAY ? 1 : 2;
+			assert_int_equal(stats.rows, rows);
+		}
+		days_free(s.days);
+	}
+	assert_int_equal(s.faults, 0);
+	free(t);
+	free(batches);
+	store_end(&s);
+}
+
+static void without_space_rows_wait_and_forgetting_goes_on(void **state)
+{
+	char options[64], path[300];
+	uint64_t seed = 5;
+	struct days_stats stats;
+	struct told t = told_make(0x0a000001, 1, T0 - 2 * DAY, T0 - 2 * DAY + HOUR);
+	struct store s;
+	int fd;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("skipped: needs root for a file system of its own\n");
+		return;
+	}
+	store_init(&s, TODAY);
+	s.options.retention_days = 3;
+	s.options.flush_rows = 1000;
+	assert_int_equal(mkdir(s.place.dir, 0700), 0);
+	(void)snprintf(options, sizeof(options), "size=%u", 6u << 20);
+	if (mount("none", s.place.dir, "tmpfs", 0, options) < 0) {
+		print_message("skipped: cannot mount\n");
+		store_end(&s);
+		return;
+	}
+	store_start(&s);
+	store_put(&s, &t, 1);
+	store_wait_flushed(&s);
+	(void)snprintf(path, sizeof(path), "%s/.2026-11-01.mdb", s.place.dir);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	while (write(fd, &s, 4096 < sizeof(s) ? 4096 : sizeof(s)) > 0)
+		;
+	/* what does not fit any more waits */
+	while (days_room(s.days)) {
+		struct told more = told_make((uint32_t)dice(&seed), 1, T0, T0 + HOUR);
+
+		store_put(&s, &more, 1);
+	}
+	days_stats(s.days, &stats);
+	assert_in_range(stats.waiting_rows, 1, 4000);
+	assert_true(days_flushed(s.days) < s.batch);
+	store_advance(&s, TODAY + 1);
+	assert_false(has_file(&s, TODAY - 2));
+	assert_int_equal(s.faults, 0);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	close(fd);
+	store_wait_flushed(&s);
+	assert_int_equal(s.faults, 0);
+	assert_true(days_room(s.days));
+	store_stop(&s);
+	assert_int_equal(umount(s.place.dir), 0);
+	store_end(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(row_is_found_before_and_after_it_is_written),
+		cmocka_unit_test(replay_drops_what_the_files_have),
+		cmocka_unit_test(forgetting_destroys_the_key_and_then_the_file),
+		cmocka_unit_test(day_without_its_key_ends_the_start_and_changes_nothing),
+		cmocka_unit_test(strange_file_ends_the_start_and_stays),
+		cmocka_unit_test(damaged_day_is_reported_and_the_others_are_served),
+		cmocka_unit_test(sessions_of_ninety_days_are_found_whole),
+		cmocka_unit_test(random_histories_are_answered_as_the_contract_says),
+		cmocka_unit_test(eight_runs_become_one_and_a_closed_day_a_new_file),
+		cmocka_unit_test(a_million_sessions_on_one_address_are_found),
+		cmocka_unit_test(audit_of_a_running_store_finds_nothing),
+		cmocka_unit_test(killed_at_any_point_every_row_is_there_once),
+		cmocka_unit_test(without_space_rows_wait_and_forgetting_goes_on),
+		cmocka_unit_test(speed_is_printed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
