@@ -468,6 +468,18 @@ def skip(why):
     sys.exit(77)
 
 
+def preload_env(library, env):
+    """The environment of a process under a preloaded library, also one with a sanitizer."""
+    asan = ":".join(filter(None, (env.get("ASAN_OPTIONS"), "verify_asan_link_order=0")))
+    return dict(env, LD_PRELOAD=str(library), ASAN_OPTIONS=asan)
+
+
+def sanitized():
+    """Whether nologd is built with a sanitizer, which locks no memory and needs more system calls."""
+    code = program("nologd").read_bytes()
+    return b"__asan_init" in code or b"__tsan_init" in code
+
+
 def faketime_env(spec, env=None):
     """The environment of a process under libfaketime: "@2026-11-22 08:00:00", "+3d", ..."""
     for pattern in ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1"):
@@ -476,8 +488,8 @@ def faketime_env(spec, env=None):
             break
     else:
         skip("libfaketime is not installed")
-    env = dict(os.environ if env is None else env)
-    env.update(LD_PRELOAD=str(found[0]), FAKETIME=spec, FAKETIME_DONT_FAKE_MONOTONIC="1", TZ="UTC")
+    env = preload_env(found[0], os.environ if env is None else env)
+    env.update(FAKETIME=spec, FAKETIME_DONT_FAKE_MONOTONIC="1", TZ="UTC")
     env.pop("FAKETIME_SHARED", None)
     return env
 
