@@ -31,6 +31,7 @@
 #define RELOG_EFFECTS (1u << 16)	      /* of a transaction when everything is logged again */
 #define RELOG_POLL_MS 5
 #define STOP_ROUNDS 25
+#define EVENT_EFFECTS 4 /* at most, as a rule: of an event with its stream's position */
 #define STREAMS_PASS_MS (INT64_C(3600) * 1000)
 
 struct writer {
@@ -45,6 +46,7 @@ struct writer {
 	size_t pending_n;
 	int64_t pending_since; /* running time of the first */
 	bool force;	       /* commit now: somebody waits for the order of things */
+	bool ahead;	       /* the ledger knows what is not durable yet */
 	struct effects effects;
 	struct answer *later; /* answers that wait for the commit */
 	size_t later_n, later_room;
@@ -52,11 +54,13 @@ struct writer {
 	unsigned expire_next, expire_streams_next;
 	int64_t expire_since, expire_streams_since;
 	int64_t committed_ms; /* running time of the last batch */
+	int32_t cut_day;      /* what is in the log was cut as on this day, or a later one */
 	int stop_patience;    /* stalled rounds left before it stops without */
 
 	pthread_t thread;
 	bool started;
 	atomic_bool stopping, stopped, dropped;
+	atomic_bool woken; /* since it last looked at what is not in a queue */
 	_Atomic int64_t tick_ms;
 
 	/* counted here, read anywhere */
@@ -110,6 +114,7 @@ int writer_new(struct writer **out, const struct writer_options *options)
 	if (!w)
 		return -ENOMEM;
 	w->o = *options;
+	w->cut_day = INT32_MIN;
 	atomic_init(&w->tick_ms, options->tick_ms);
 	w->pending = calloc(options->book->batch_events, sizeof(*w->pending));
 	if (!w->pending)
@@ -161,6 +166,7 @@ struct streams *writer_streams(struct writer *w)
 
 void writer_wake(struct writer *w)
 {
+	atomic_store(&w->woken, true);
 	queue_wake(w->requests);
 }
 
@@ -193,20 +199,32 @@ void writer_stats(const struct writer *w, struct writer_stats *out)
 #undef GET
 }
 
+/* Days only move forward. */
+static int32_t day_at(const struct writer *w, int64_t at_ms)
+{
+	int32_t day = calendar_day(at_ms), newest = keyring_newest_day(w->o.keyring);
+
+	return day < newest ? newest : day;
+}
+
+/* What lies before it is forgotten; also what was once, when less was kept. */
+static int64_t kept_from(const struct writer *w, int32_t today)
+{
+	int32_t horizon = calendar_horizon(today, w->o.retention_days);
+	int32_t first = keyring_first_day(w->o.keyring);
+
+	return calendar_day_start(horizon < first ? first : horizon);
+}
+
 /* The time of a commit. */
 static void moment(struct writer *w, struct sessions_time *t)
 {
 	int64_t now = clock_now(w->o.clock);
-	int32_t newest = keyring_newest_day(w->o.keyring);
-	int32_t today = calendar_day(now), then = calendar_day(now + CALENDAR_AHEAD_MS);
+	int32_t today = day_at(w, now), then = day_at(w, now + CALENDAR_AHEAD_MS);
 
-	if (today < newest)
-		today = newest;
-	if (then < today)
-		then = today;
 	t->now_ms = now;
-	t->horizon_ms = calendar_day_start(calendar_horizon(today, w->o.retention_days));
-	t->keep_ms = calendar_day_start(calendar_horizon(then, w->o.retention_days));
+	t->horizon_ms = kept_from(w, today);
+	t->keep_ms = kept_from(w, then);
 	t->running_ms = clock_running_ms(w->o.clock);
 }
 
@@ -328,8 +346,10 @@ static bool hello(struct writer *w, const struct request *r)
 	struct answer *a;
 
 	k = links_add(w->links, r->link);
-	if (!k)
-		return true; /* out of memory: it gets no answer and comes again */
+	if (!k) { /* out of memory: it comes again */
+		put_answers(w, &(struct answer){ r->link, 1, ANSWER_CLOSE, true, { 0 } }, 1);
+		return true;
+	}
 	nolog_frame_decode(&f, r->u.frame);
 	memcpy(k->who.server, f.u.hello.server, sizeof(k->who.server));
 	server_pack(&k->who.server_key, k->who.server);
@@ -478,6 +498,7 @@ static int decide(struct writer *w, const struct sessions_time *t, struct fault 
 		if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
 			return fault_set(fault, -ENOMEM, "", 0, "streams");
 	}
+	w->ahead = w->ahead || w->pending_n;
 	w->pending_n = 0;
 	w->force = false;
 	return 0;
@@ -516,38 +537,79 @@ static bool stall(struct writer *w, atomic_bool *flag, enum log_message message,
 
 static void serve_queries(struct writer *w);
 
+/*
+ * While something is waited for, look-ups and totals go on; except where the
+ * ledger is ahead of the log: it would show, or hide, what nobody was told.
+ */
+static void serve_meanwhile(struct writer *w, int ms)
+{
+	struct pollfd p = { .fd = queue_fd(w->queries), .events = POLLIN };
+	struct sessions_time t;
+	bool more;
+
+	if (w->ahead) {
+		(void)poll(NULL, 0, ms);
+		return;
+	}
+	serve_queries(w);
+	moment(w, &t);
+	more = w->o.book->work(w->o.book->arg, &t);
+	if (queue_may_sleep(w->queries) && !more)
+		(void)poll(&p, 1, ms);
+}
+
+/* -ENOSPC: it is stalled. */
+static int try_space(struct writer *w, size_t n, struct fault *fault)
+{
+	int r;
+
+	if (n > COMMIT_EFFECTS_MAX)
+		n = COMMIT_EFFECTS_MAX;
+	r = journal_reserve(w->o.journal, n, fault);
+	(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, r == -ENOSPC);
+	return r;
+}
+
 /* Waits for space; -ECANCELED: asked to stop before there was any. */
 static int reserve_space(struct writer *w, size_t n, struct fault *fault)
 {
 	for (;;) {
-		struct pollfd p = { .fd = queue_fd(w->queries), .events = POLLIN };
-		int r = journal_reserve(w->o.journal, n, fault);
+		int r = try_space(w, n, fault);
 
-		if (r != -ENOSPC) {
-			(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, false);
+		if (r != -ENOSPC)
 			return r;
-		}
-		(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, true);
 		if (atomic_load(&w->stopping) || !w->started)
 			return w->started ? -ECANCELED : -ENOSPC;
-		serve_queries(w);
-		(void)poll(&p, 1, RETRY_MS);
+		serve_meanwhile(w, RETRY_MS);
 	}
+}
+
+/*
+ * What the batch in the making may come to.  Its space is asked for before
+ * anything is decided: a full disk then finds the ledger as it was acknowledged.
+ */
+static size_t batch_effects(const struct writer *w)
+{
+	return w->effects.n + EVENT_EFFECTS * w->pending_n;
+}
+
+static const char *book_file(const struct writer *w)
+{
+	return w->o.book->book == KEYRING_SESSIONS ? "sessions.mdb" : "usage.mdb";
 }
 
 /* One transaction of the effects from first on. */
 static int commit_some(struct writer *w, size_t first, size_t n, struct fault *fault)
 {
-	uint64_t batch;
-	int r = journal_commit(w->o.journal, (const uint8_t(*)[EFFECT_SIZE])w->effects.at + first,
-			       n, cut_of(w), &batch);
+	uint64_t before = journal_last(w->o.journal), batch;
+	uint8_t(*at)[EFFECT_SIZE] = n ? w->effects.at + first : NULL;
+	int r = journal_commit(w->o.journal, (const uint8_t(*)[EFFECT_SIZE])at, n, cut_of(w),
+			       &batch);
 
 	if (r < 0)
-		return fault_set(fault, r, w->o.book->book == KEYRING_SESSIONS ? "sessions.mdb"
-									       : "usage.mdb",
-				 0, "commit failed");
-	if (n) {
-		struct effects part = { .at = w->effects.at + first, .n = n, .room = n };
+		return fault_set(fault, r, book_file(w), 0, "commit failed");
+	if (batch != before) { /* also an empty one, or F would stay behind it */
+		struct effects part = { .at = at, .n = n, .room = n };
 
 		count(&w->batches, 1);
 		count(&w->effects_total, n);
@@ -581,6 +643,7 @@ static int commit(struct writer *w, struct fault *fault)
 	if (w->effects.n)
 		count(&w->commit_us, (uint64_t)(monotonic_us() - began));
 	effects_clear(&w->effects);
+	w->ahead = false;
 	return 0;
 }
 
@@ -651,16 +714,17 @@ int writer_relog(struct writer *w, struct fault *fault)
 			continue;
 		if (atomic_load(&w->stopping))
 			return -ECANCELED;
-		serve_queries(w);
-		(void)poll(NULL, 0, RELOG_POLL_MS);
+		serve_meanwhile(w, RELOG_POLL_MS);
 	}
 	return 0;
 }
 
 int writer_commit_waiting(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
-	int r = decide(w, t, fault);
+	int r = reserve_space(w, batch_effects(w), fault);
 
+	if (r == 0)
+		r = decide(w, t, fault);
 	if (r == 0)
 		r = commit_batch(w, t, fault);
 	if (r == 0)
@@ -694,21 +758,21 @@ static int replace_late_key(struct writer *w, const struct sessions_time *t, str
 		r = journal_renew(w->o.journal, t->now_ms);
 	if (r == 0)
 		r = writer_relog(w, fault);
+	/* By the key's age alone it would be late for ever when the newest day is not today's. */
+	if (r == 0)
+		w->cut_day = day_at(w, t->now_ms);
 	return r;
-}
-
-static int64_t retention_ms(const struct writer *w, int64_t at_ms)
-{
-	return calendar_horizon_ms(at_ms, w->o.retention_days);
 }
 
 static int keep_keys(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
 	struct keyring_journal info;
 	int64_t oldest = journal_oldest_key_ms(w->o.journal), age = t->now_ms - oldest;
+	int32_t today = day_at(w, t->now_ms);
+	bool narrowed = w->o.narrowed && w->cut_day == INT32_MIN;
 	/* What was cut to the horizon two hours ahead is older than that now. */
-	bool late = w->o.book->book == KEYRING_SESSIONS &&
-		    retention_ms(w, oldest + CALENDAR_AHEAD_MS) < t->horizon_ms;
+	bool late = w->o.book->book == KEYRING_SESSIONS && w->cut_day < today &&
+		    (narrowed || calendar_day(oldest + CALENDAR_AHEAD_MS) < today);
 	int r = 0;
 
 	atomic_store(&w->key_age_ms, age > 0 ? age : 0);
@@ -743,8 +807,12 @@ static void expire(struct writer *w, const struct sessions_time *t)
 {
 	const struct writer_book *b = w->o.book;
 	int64_t pass = b->expire_ms(b->arg);
-	unsigned n = pass ? behind(&w->expire_since, t->running_ms, pass, b->slices) : 0;
+	unsigned n = 0;
 
+	if (pass)
+		n = behind(&w->expire_since, t->running_ms, pass, b->slices);
+	else
+		w->expire_since = t->running_ms; /* it may be asked for at any time */
 	while (n--) {
 		b->expire(b->arg, t, w->expire_next, &w->effects);
 		w->expire_next = (w->expire_next + 1) % b->slices;
@@ -754,6 +822,7 @@ static void expire(struct writer *w, const struct sessions_time *t)
 		streams_expire(w->streams, w->expire_streams_next, t->running_ms, &w->effects);
 		w->expire_streams_next = (w->expire_streams_next + 1) % STREAMS_SLICES;
 	}
+	w->ahead = w->ahead || w->effects.n;
 }
 
 /* --- The thread --- */
@@ -772,15 +841,30 @@ static void serve_queries(struct writer *w)
 	queue_ring(w->answers);
 }
 
+/* Whether what waits is to be decided now. */
 static bool batch_due(struct writer *w, int64_t running_ms)
 {
 	int64_t tick = atomic_load(&w->tick_ms);
 
-	if (w->pending_n &&
-	    (w->force || tick == 0 || w->pending_n == w->o.book->batch_events ||
-	     running_ms - w->pending_since >= tick || atomic_load(&w->stopping)))
-		return true;
-	return w->effects.n || running_ms - w->committed_ms >= IDLE_MS;
+	return w->pending_n &&
+	       (w->force || tick == 0 || w->pending_n == w->o.book->batch_events ||
+		running_ms - w->pending_since >= tick || atomic_load(&w->stopping));
+}
+
+static int decide_and_commit(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	bool due = batch_due(w, t->running_ms);
+	int r = 0;
+
+	/* A batch's positions stand in one transaction with its events. */
+	if (due && w->effects.n >= COMMIT_EFFECTS_MAX / 2)
+		r = commit(w, fault);
+	if (r == 0 && due)
+		r = decide(w, t, fault);
+	/* Refreshing, silence and age do not wait for the tick, nor the tick for them. */
+	if (r == 0 && (due || w->effects.n || t->running_ms - w->committed_ms >= IDLE_MS))
+		r = commit_batch(w, t, fault);
+	return r;
 }
 
 static int round_of_work(struct writer *w, const struct sessions_time *t, struct fault *fault)
@@ -792,16 +876,18 @@ static int round_of_work(struct writer *w, const struct sessions_time *t, struct
 	if (r < 0)
 		return r;
 	take(w);
-	expire(w, t);
-	if (batch_due(w, t->running_ms)) {
-		r = decide(w, t, fault);
-		if (r == 0)
-			r = commit_batch(w, t, fault);
-		if (r < 0)
-			return r;
+	r = try_space(w, batch_effects(w), fault);
+	if (r == -ENOSPC) {
+		send_later(w); /* greetings, which promise nothing new */
+		return 0;
 	}
-	send_later(w);
-	return 0;
+	if (r == 0) {
+		expire(w, t);
+		r = decide_and_commit(w, t, fault);
+	}
+	if (r == 0)
+		send_later(w);
+	return r;
 }
 
 static void show(struct writer *w, const struct sessions_time *t)
@@ -825,10 +911,27 @@ static void sleep_a_while(struct writer *w, bool idle, bool stalled, int64_t run
 
 	if (!idle || !none || (!empty && !stalled))
 		return;
+	/* Its bell may have been read just now, together with the others. */
+	if (atomic_exchange(&w->woken, false))
+		return;
 	if (w->pending_n && !stalled && w->pending_since + tick - running_ms < wait)
 		wait = w->pending_since + tick - running_ms;
 	if (wait > 0)
 		(void)poll(p, 2, (int)wait);
+}
+
+/* A greeting or a farewell that gets no answer loses nothing. */
+static bool events_wait(struct writer *w)
+{
+	size_t n = queue_ready(w->requests);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct request *r = queue_item(w->requests, i);
+
+		if (r->kind == REQUEST_FRAME && r->u.frame[0] != NOLOG_HELLO)
+			return true;
+	}
+	return w->pending_n > 0;
 }
 
 static bool finished(struct writer *w, bool idle, bool stalled)
@@ -839,40 +942,52 @@ static bool finished(struct writer *w, bool idle, bool stalled)
 		/* days may be about to make room; without hope there is no point in waiting. */
 		if (!clock_held(w->o.clock) && w->stop_patience-- > 0)
 			return false;
-		if (w->pending_n || queue_ready(w->requests))
+		if (events_wait(w))
 			atomic_store(&w->dropped, true);
 		return true;
 	}
 	return !w->pending_n && !queue_ready(w->requests) && !w->effects.n;
 }
 
+/* One round; false: it is over, with *r. */
+static bool go_round(struct writer *w, struct fault *fault, int *r)
+{
+	const struct writer_book *b = w->o.book;
+	bool held = clock_held(w->o.clock), idle, stalled;
+	struct sessions_time t;
+
+	serve_queries(w);
+	moment(w, &t);
+	idle = !b->work(b->arg, &t);
+	/* Asked before the moment and after it: nothing is judged by a clock that leaps. */
+	stalled = stall(w, &w->stalled_room, LOG_STALLED_DAYS, !b->room(b->arg)) || held ||
+		  clock_held(w->o.clock);
+	*r = stalled ? 0 : round_of_work(w, &t, fault);
+	if (*r < 0)
+		return false;
+	stalled = stalled || atomic_load(&w->stalled_space);
+	show(w, &t);
+	if (finished(w, idle, stalled))
+		return false;
+	sleep_a_while(w, idle, stalled, t.running_ms);
+	return true;
+}
+
 static void *writer_main(void *arg)
 {
 	struct writer *w = arg;
-	const struct writer_book *b = w->o.book;
 	struct fault fault = { 0 };
-	struct sessions_time t;
-	bool idle, stalled;
-	int r;
+	int r = 0;
 
-	for (;;) {
-		serve_queries(w);
-		moment(w, &t);
-		idle = !b->work(b->arg, &t);
-		stalled = stall(w, &w->stalled_room, LOG_STALLED_DAYS, !b->room(b->arg)) ||
-			  clock_held(w->o.clock);
-		r = stalled ? 0 : round_of_work(w, &t, &fault);
-		if (r < 0)
-			break;
-		show(w, &t);
-		if (finished(w, idle, stalled))
-			break;
-		sleep_a_while(w, idle, stalled, t.running_ms);
-	}
-	if (r == -ECANCELED)
-		atomic_store(&w->dropped, true);
-	else if (r < 0)
+	while (go_round(w, &fault, &r))
+		;
+	if (r < 0 && r != -ECANCELED) {
+		if (fault.error != r)
+			(void)fault_set(&fault, r, book_file(w), 0, "its writer cannot go on");
 		w->o.events.failed(&fault, w->o.events.arg);
+	}
+	if (r < 0)
+		atomic_store(&w->dropped, true);
 	atomic_store(&w->stopped, true);
 	queue_wake(w->answers);
 	return NULL;
@@ -913,6 +1028,11 @@ int writer_replay(struct writer *w, struct fault *fault)
 	uint64_t first;
 	int r = journal_replay(w->o.journal, replay_block, &p, fault);
 
+	if (r < 0)
+		return r;
+	/* The newest may be empty, and then nobody was told of it. */
+	if (w->o.book->replayed && journal_last(w->o.journal))
+		r = w->o.book->replayed(w->o.book->arg, journal_last(w->o.journal), NULL, 0);
 	if (r < 0)
 		return r;
 	first = journal_first(w->o.journal);

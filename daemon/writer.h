@@ -122,7 +122,8 @@ struct writer_options {
 	struct keyring *keyring;
 	struct clock *clock;
 	int retention_days;
-	size_t links; /* at most */
+	bool narrowed; /* it was more when the log was written: its keys must not stay */
+	size_t links;  /* at most */
 	int64_t tick_ms; /* what waits is committed at least this often; 0: at once */
 	struct writer_events events;
 };
