@@ -20,12 +20,22 @@ struct sessionbook_rules {
 	struct sessions_prefix allow[];
 };
 
+/* A session that ended while a look-up was looking. */
+struct ended {
+	struct server_key server;
+	uint64_t handle;
+	size_t seen; /* rows that had been found before it ended */
+};
+
 /* A look-up that must see every open session, slice by slice between commits. */
 struct scan {
 	struct lookup *lookup;
 	unsigned next; /* slice */
-	/* What ended since it began: it may have been seen open, and is in days now. */
-	struct lookup_row *ended;
+	/* Of the rows found: address, server and start need not tell two sessions apart. */
+	uint64_t *handles;
+	size_t handles_room;
+	/* What ended since it began: if it was seen open it is to be taken out, as days has it. */
+	struct ended *ended;
 	size_t ended_n, ended_room;
 	struct scan *after;
 };
@@ -163,13 +173,11 @@ static int replayed(void *arg, uint64_t batch, const uint8_t (*effects)[EFFECT_S
 
 static void note_ended(struct scan *s, const struct effect *e)
 {
-	struct lookup_row *row;
-
-	if (!lookup_wants(s->lookup, e->u.close.ip, &e->u.close.server))
+	if (s->lookup->n == 0 || !lookup_wants(s->lookup, e->u.close.ip, &e->u.close.server))
 		return;
 	if (s->ended_n == s->ended_room) {
 		size_t room = s->ended_room ? 2 * s->ended_room : 256;
-		struct lookup_row *more = reallocarray(s->ended, room, sizeof(*more));
+		struct ended *more = reallocarray(s->ended, room, sizeof(*more));
 
 		if (!more) { /* one may be given twice, and the answer says so */
 			s->lookup->code = NOLOG_DONE_UNREADABLE;
@@ -178,11 +186,9 @@ static void note_ended(struct scan *s, const struct effect *e)
 		s->ended = more;
 		s->ended_room = room;
 	}
-	row = &s->ended[s->ended_n++];
-	memset(row, 0, sizeof(*row));
-	memcpy(row->ip, e->u.close.ip, sizeof(row->ip));
-	row->server = e->u.close.server;
-	row->start_ms = e->u.close.start_ms;
+	s->ended[s->ended_n++] = (struct ended){ .server = e->u.close.server,
+						 .handle = e->u.close.handle,
+						 .seen = s->lookup->n };
 }
 
 static int committed_scan(struct sessionbook *b, const struct effects *effects)
@@ -212,7 +218,28 @@ static void committed(void *arg, uint64_t batch, const struct effects *effects)
 struct collecting {
 	struct lookup *lookup;
 	const struct sessions_time *t;
+	struct scan *scan; /* NULL: all of it at once */
 };
+
+/* Whose row the newest one is. */
+static bool note_handle(struct scan *s, uint64_t handle)
+{
+	size_t n = s->lookup->n;
+
+	if (n > s->handles_room) {
+		uint64_t *more = reallocarray(s->handles, s->lookup->room, sizeof(*more));
+
+		if (!more) {
+			s->lookup->n--;
+			s->lookup->code = NOLOG_DONE_UNREADABLE;
+			return false;
+		}
+		s->handles = more;
+		s->handles_room = s->lookup->room;
+	}
+	s->handles[n - 1] = handle;
+	return true;
+}
 
 static int collect(const struct sessions_entry *e, void *arg)
 {
@@ -225,39 +252,49 @@ static int collect(const struct sessions_entry *e, void *arg)
 	    !lookup_touches(c->lookup, row.start_ms, row.end_ms))
 		return 0;
 	memcpy(row.ip, e->ip, sizeof(row.ip));
-	return lookup_add(c->lookup, &row) ? 0 : 1;
+	if (!lookup_add(c->lookup, &row))
+		return 1;
+	return c->scan && !note_handle(c->scan, e->handle);
 }
 
-static int compare_rows(const void *a, const void *b)
+static int compare_ended(const void *a, const void *b)
 {
-	const struct lookup_row *x = a, *y = b;
-	int r = memcmp(x->ip, y->ip, sizeof(x->ip));
+	const struct ended *x = a, *y = b;
+	int r = memcmp(&x->server, &y->server, sizeof(x->server));
 
-	if (r == 0)
-		r = memcmp(&x->server, &y->server, sizeof(x->server));
-	if (r == 0)
-		r = (x->start_ms > y->start_ms) - (x->start_ms < y->start_ms);
-	return r;
+	return r ? r : (x->handle > y->handle) - (x->handle < y->handle);
+}
+
+/* Of several ends under one handle, the last counts for what was seen before it. */
+static void unite_ended(struct scan *s)
+{
+	size_t n = 0;
+
+	qsort(s->ended, s->ended_n, sizeof(*s->ended), compare_ended);
+	for (size_t i = 0; i < s->ended_n; i++) {
+		if (n == 0 || compare_ended(&s->ended[n - 1], &s->ended[i]) != 0)
+			s->ended[n++] = s->ended[i];
+		else if (s->ended[n - 1].seen < s->ended[i].seen)
+			s->ended[n - 1].seen = s->ended[i].seen;
+	}
+	s->ended_n = n;
 }
 
 /* Takes out of the answer what was seen open and has ended since: days has it. */
 static void subtract_ended(struct scan *s)
 {
 	struct lookup *l = s->lookup;
-	size_t kept = 0, j = 0;
+	size_t kept = 0;
 
-	if (!s->ended_n || !l->n)
+	if (!s->ended_n)
 		return;
-	qsort(l->rows, l->n, sizeof(*l->rows), compare_rows);
-	qsort(s->ended, s->ended_n, sizeof(*s->ended), compare_rows);
+	unite_ended(s);
 	for (size_t i = 0; i < l->n; i++) {
-		int order = -1;
+		struct ended key = { .server = l->rows[i].server, .handle = s->handles[i] };
+		const struct ended *e = bsearch(&key, s->ended, s->ended_n, sizeof(key),
+						compare_ended);
 
-		while (j < s->ended_n && (order = compare_rows(&s->ended[j], &l->rows[i])) < 0)
-			j++;
-		if (j < s->ended_n && order == 0)
-			j++;
-		else
+		if (!e || e->seen <= i)
 			l->rows[kept++] = l->rows[i];
 	}
 	l->n = kept;
@@ -270,39 +307,37 @@ static void scan_done(struct sessionbook *b, struct scan **at)
 	*at = s->after;
 	subtract_ended(s);
 	days_ask(b->days, s->lookup);
+	free(s->handles);
 	free(s->ended);
 	free(s);
 }
 
-/* Some slices of every scan; how many depends on how full they are. */
+/* Some slices, one look-up after the other: how many ask must not delay a commit. */
 static bool work(void *arg, const struct sessions_time *t)
 {
 	struct sessionbook *b = arg;
 	size_t per_slice = sessions_open(b->sessions) / SESSIONS_SLICES + 1;
 	size_t slices = SCAN_SESSIONS / per_slice + 1;
-	struct scan **at = &b->scans;
 
-	while (*at) {
-		struct scan *s = *at;
-		struct collecting c = { s->lookup, t };
-		size_t n = slices;
+	while (b->scans && slices) {
+		struct scan *s = b->scans;
+		struct collecting c = { s->lookup, t, s };
 
-		while (n-- && s->next < SESSIONS_SLICES)
+		for (; slices && s->next < SESSIONS_SLICES; slices--)
 			if (sessions_scan(b->sessions, s->next++, collect, &c))
 				s->next = SESSIONS_SLICES; /* full */
 		if (s->next >= SESSIONS_SLICES)
-			scan_done(b, at);
-		else
-			at = &s->after;
+			scan_done(b, &b->scans);
 	}
 	return b->scans != NULL;
 }
 
 static void ask(struct sessionbook *b, struct lookup *l, const struct sessions_time *t)
 {
-	struct collecting c = { l, t };
+	struct collecting c = { l, t, NULL };
 	struct scan *s, **at;
 
+	l->horizon_ms = t->horizon_ms;
 	if (lookup_exact(l) && l->behind_count == 0) {
 		(void)sessions_find(b->sessions, l->ip, collect, &c);
 		days_ask(b->days, l);
@@ -371,6 +406,7 @@ void sessionbook_free(struct sessionbook *b)
 
 		b->scans = s->after;
 		lookup_free(s->lookup);
+		free(s->handles);
 		free(s->ended);
 		free(s);
 	}

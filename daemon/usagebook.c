@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,18 +155,27 @@ static uint32_t month_now(struct usagebook *b, const struct sessions_time *t)
 	return now > kept && !clock_held(b->clock) ? now : kept;
 }
 
+/* 00:00 of the first after a month. */
+static int64_t resets_ms(uint32_t month)
+{
+	char first[CALENDAR_NAME_SIZE];
+	int32_t day = 0;
+
+	(void)snprintf(first, sizeof(first), "%04u-%02u-01", month / 100 % 10000, month % 100);
+	if (calendar_parse(&day, first) < 0)
+		return 0; /* the keyring takes no such month */
+	return calendar_day_start(calendar_next_month(day));
+}
+
 static void total(struct usagebook *b, const struct nolog_frame *question,
 		  const struct sessions_time *t, struct nolog_frame *f)
 {
 	uint8_t tag[SEAL_TAG_SIZE];
 	uint32_t month = month_now(b, t);
-	int32_t day = calendar_day(t->now_ms);
 
 	f->type = NOLOG_TOTAL;
 	f->u.total.month = month;
-	while (calendar_month(day) < month) /* the clock is held behind the month */
-		day = calendar_next_month(day);
-	f->u.total.resets_ms = calendar_day_start(calendar_next_month(day));
+	f->u.total.resets_ms = resets_ms(month); /* a held clock may be in another */
 	/* From midnight on it is zero, also in the moment before the turn is done. */
 	if (month != keyring_month(b->keyring))
 		return;
@@ -209,10 +219,12 @@ static int turn(struct usagebook *b, struct writer *w, uint32_t month,
 		const struct sessions_time *t, struct fault *fault)
 {
 	struct journal *j = writer_journal(w);
-	int r = writer_commit_waiting(w, t, fault);
+	int r = 0;
 
-	if (r == 0 && !keyring_month_turning(b->keyring)) {
-		if (journal_old_key(j))
+	/* Begun before: what would be committed now is the old totals, under the new key. */
+	if (!keyring_month_turning(b->keyring)) {
+		r = writer_commit_waiting(w, t, fault);
+		if (r == 0 && journal_old_key(j))
 			r = writer_relog(w, fault);
 		if (r == 0)
 			r = keyring_month_begin(b->keyring, month, t->now_ms);
@@ -240,8 +252,11 @@ static int turn(struct usagebook *b, struct writer *w, uint32_t month,
 static int drop_old_meters(struct usagebook *b, struct writer *w, const struct sessions_time *t,
 			   struct fault *fault)
 {
-	int r;
+	/* Apart from what waits, whose positions stand in one transaction with it. */
+	int r = writer_commit_waiting(w, t, fault);
 
+	if (r < 0)
+		return r;
 	for (unsigned s = 0; s < USAGE_SLICES; s++)
 		usage_drop_generation(b->usage, s, b->meters.old_generation, writer_effects(w));
 	for (unsigned s = 0; s < STREAMS_SLICES; s++)
