@@ -142,8 +142,10 @@ static void section_begins(struct reading *r, const char *line)
 	if (*line != '[')
 		return;
 	end = strchr(++line, ']');
-	if (!end)
-		return; /* libinih says so */
+	if (!end) { /* libinih would go on, and complain of what follows */
+		fail(r, "neither \"[section]\" nor \"key = value\"");
+		return;
+	}
 	(void)snprintf(name, sizeof(name), "%.*s", (int)(end - line), line);
 	if (!section_known(name))
 		fail(r, "[%s]: no such section; there are store, sockets, servers, sessions, "
@@ -154,29 +156,28 @@ static void section_begins(struct reading *r, const char *line)
 		r->config->any_server = false;
 }
 
+/* As fgets(3), but what that would cut, or end at a NUL byte, is refused. */
 static char *read_line(char *out, int size, void *arg)
 {
 	struct reading *r = arg;
-	char *line = fgets(out, size, r->file);
-	size_t n;
+	int n = 0, c = 0;
 
-	if (!line)
-		return NULL;
-	r->line++;
-	n = strlen(line);
-	if (n && line[n - 1] != '\n' && !feof(r->file)) {
-		int c = fgetc(r->file);
-
-		/* Exactly full and then the end is still a whole line. */
-		if (c != EOF) {
+	while (c != '\n' && (c = fgetc(r->file)) != EOF) {
+		if (n == 0)
+			r->line++;
+		if (n == size - 1 || c == 0) {
 			fail(r, "the line is too long or holds a NUL byte; at most %d characters "
 				"are allowed (a repeated key adds)",
 			     LINE_MAX_CHARS);
 			return NULL;
 		}
+		out[n++] = (char)c;
 	}
-	section_begins(r, line);
-	return r->failed ? NULL : line;
+	if (n == 0)
+		return NULL;
+	out[n] = 0;
+	section_begins(r, out);
+	return r->failed ? NULL : out;
 }
 
 static bool bytes_parse(uint64_t *out, const char *value)

@@ -25,6 +25,8 @@
 #define READ_FRAMES 1024u	    /* of one recv(2) */
 #define OUT_BYTES_MAX (256u * 1024) /* of a connection before it is read no further */
 #define PATIENCE_S 30		    /* for a peer that does not read what it asked for */
+#define HURRIED_PATIENCE_S 1	    /* the same, when others wait for the memory it holds */
+#define LOOKUPS_AT_ONCE 32u /* on their way: nobody knows yet how large their answers are */
 #define MINUTE_MS 60000
 #define NO_CONN UINT32_MAX
 
@@ -42,6 +44,7 @@ struct conn {
 	bool paused;	 /* reading waits for room */
 	bool listed;	 /* in server->dirty */
 	bool blocked;	 /* the socket takes no more at the moment */
+	bool hurried;	 /* blocked, and others wait for the memory it holds */
 	uint8_t id[NOLOG_SERVER_SIZE];
 	uint8_t partial[NOLOG_FRAME_SIZE];
 	size_t partial_n;
@@ -292,13 +295,38 @@ static void fill_answer(struct conn *c)
 	c->asking = false;
 }
 
+/* Answers that nobody reads hold all the memory that look-ups may have. */
+static bool pressed(const struct server *s)
+{
+	return s->result_bytes >= s->config->memory;
+}
+
 static void wait_writable(struct conn *c)
 {
 	struct timeval patience = { .tv_sec = PATIENCE_S };
 
-	if (!c->blocked)
-		(void)event_add(&c->writable, &patience);
+	if (c->blocked)
+		return;
 	c->blocked = true;
+	c->hurried = c->answer && pressed(c->server);
+	if (c->hurried)
+		patience.tv_sec = HURRIED_PATIENCE_S;
+	(void)event_add(&c->writable, &patience);
+}
+
+void conns_hurry(struct server *s)
+{
+	struct timeval patience = { .tv_sec = HURRIED_PATIENCE_S };
+
+	for (uint32_t i = 0; pressed(s) && i < s->slots; i++) {
+		struct conn *c = s->conns[i];
+
+		/* Once only, so that the time runs out; who reads is blocked anew. */
+		if (c && c->fd >= 0 && c->answer && c->blocked && !c->hurried) {
+			c->hurried = true;
+			(void)event_add(&c->writable, &patience);
+		}
+	}
 }
 
 static void resume(struct conn *c);
@@ -509,6 +537,7 @@ static void ask_lookup(struct conn *c, const uint8_t *frame)
 		return;
 	}
 	s->lookups_total++;
+	s->asked++;
 	l->link = link_of(c);
 	l->seq = f.seq;
 	c->asking = true;
@@ -528,8 +557,8 @@ static size_t read_room(struct conn *c)
 		return 0;
 	switch (c->role) {
 	case NOLOG_ROLE_LOOKUP:
-		return !c->asking && queue_room(queue_of(c)) &&
-		       s->result_bytes < s->config->memory;
+		return !c->asking && s->asked < LOOKUPS_AT_ONCE && queue_room(queue_of(c)) &&
+		       !pressed(s);
 	case NOLOG_ROLE_ADMIN:
 		return 1;
 	case NOLOG_ROLE_SESSIONS:
@@ -683,6 +712,7 @@ void conns_take_lookups(struct server *s)
 		struct conn *c = conn_of(s, l->link);
 
 		next = l->next;
+		s->asked--;
 		if (!c || c->fd < 0) {
 			lookup_free(l);
 			continue;
@@ -771,8 +801,10 @@ void conn_accepted(struct server *s, enum nolog_role role, int fd)
 	}
 	c = conn_new(s, role, fd, uid);
 	if (!c) {
-		if (s->turned_away_total++ == 0)
+		s->turned_away_total++;
+		if (!s->said_too_many) /* once: who knocks does not write the log */
 			log_say(LOG_TOO_MANY, (long long)s->config->connections, 0, 0);
+		s->said_too_many = true;
 		close(fd);
 		return;
 	}

@@ -60,18 +60,22 @@ static int option(int fd, int name)
 static int take_over(int fd, const char *name, void *arg)
 {
 	struct listen_sockets *l = arg;
-	struct sockaddr_un at;
-	socklen_t n = sizeof(at);
+	/* The longest path is not terminated. */
+	union {
+		struct sockaddr any;
+		struct sockaddr_un un;
+		char bytes[sizeof(struct sockaddr_un) + 1];
+	} at = { .bytes = { 0 } };
+	socklen_t n = sizeof(at.un);
 	int role = role_of(name), flags;
 
-	memset(&at, 0, sizeof(at));
-	if (getsockname(fd, (struct sockaddr *)&at, &n) < 0)
+	if (getsockname(fd, &at.any, &n) < 0)
 		return -errno;
-	if (at.sun_family != AF_UNIX || option(fd, SO_TYPE) != SOCK_STREAM ||
+	if (at.un.sun_family != AF_UNIX || option(fd, SO_TYPE) != SOCK_STREAM ||
 	    option(fd, SO_ACCEPTCONN) != 1)
 		return -EINVAL;
 	if (role < 0)
-		role = role_of(at.sun_path);
+		role = role_of(at.un.sun_path);
 	if (role < 0 || l->fd[role] >= 0)
 		return -EINVAL;
 	flags = fcntl(fd, F_GETFL);
@@ -125,8 +129,10 @@ static int remove_stale(const struct sockaddr_un *at)
 		return -errno;
 	if (connect(fd, (const struct sockaddr *)at, sizeof(*at)) == 0 || errno == EAGAIN)
 		r = -EADDRINUSE;
+	else if (errno != ECONNREFUSED && errno != ENOENT)
+		r = -errno; /* it may live: another user's, or of another type */
 	close(fd);
-	if (r == 0 && unlink(at->sun_path) < 0)
+	if (r == 0 && unlink(at->sun_path) < 0 && errno != ENOENT)
 		r = -errno;
 	return r;
 }

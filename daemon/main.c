@@ -126,6 +126,24 @@ static int find_user(const struct config *c, uid_t *uid, gid_t *gid)
 	return 0;
 }
 
+/*
+ * A relative path is meant from here: made absolute while that can be asked
+ * for, and because what -n prints is read from elsewhere.  Kept for good.
+ */
+static int make_absolute(const char **path)
+{
+	char *here, *made = NULL;
+
+	if (!*path || **path == '/')
+		return 0;
+	here = getcwd(NULL, 0);
+	if (!here || asprintf(&made, "%s/%s", here, *path) < 0)
+		made = NULL;
+	free(here);
+	*path = made;
+	return made ? 0 : -ENOENT;
+}
+
 /* The order of starting, from the most privileged to the most confined. */
 static int start(struct server *s)
 {
@@ -149,14 +167,16 @@ static int start(struct server *s)
 		log_error("cannot give up its privileges: %s", strerror(-r));
 		return r;
 	}
-	if (uid == 0)
+	r = server_open(s);
+	/* Not beside the one line that says why it does not start. */
+	if (r == 0 && uid == 0)
 		log_say(LOG_RUN_AS_ROOT, 0, 0, 0);
-	return server_open(s);
+	return r;
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = { .config = CONFIG_FILE };
+	static struct options o = { .config = CONFIG_FILE };
 	static struct server server;
 	char error[512];
 	bool absent_ok;
@@ -166,6 +186,10 @@ int main(int argc, char **argv)
 	r = read_options(argc, argv, &o);
 	if (r)
 		return r == 1 ? 0 : 1;
+	if (make_absolute(&o.state) < 0 || make_absolute(&o.run) < 0) {
+		log_error("the current directory, which a relative path begins at, cannot be told");
+		return 1;
+	}
 	absent_ok = strcmp(o.config, CONFIG_FILE) == 0;
 	r = config_read(&server.config, o.config, absent_ok, o.state, o.run, error, sizeof(error));
 	if (r < 0) {

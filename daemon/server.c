@@ -80,9 +80,14 @@ int server_lock(struct server *s, uid_t owner)
 {
 	const char *path = s->config->state;
 	struct stat st;
+	int r;
 
-	if (mkdir(path, 0700) == 0 && geteuid() == 0 && chown(path, owner, (gid_t)-1) < 0)
+	if (mkdir(path, 0700) < 0) {
+		if (errno != EEXIST)
+			goto fail;
+	} else if (geteuid() == 0 && chown(path, owner, (gid_t)-1) < 0) {
 		goto fail;
+	}
 	s->state_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (s->state_fd < 0 || fstat(s->state_fd, &st) < 0)
 		goto fail;
@@ -104,8 +109,9 @@ int server_lock(struct server *s, uid_t owner)
 	}
 	return 0;
 fail:
-	log_error("%s: %s", path, strerror(errno));
-	return -errno;
+	r = -errno;
+	log_error("%s: %s", path, strerror(-r));
+	return r;
 }
 
 /*
@@ -135,6 +141,14 @@ static void failed(const struct fault *fault, void *arg)
 	if (fault->error == -EBADMSG)
 		return;
 	/* At once and from any thread: no acknowledgement may follow. */
+	_exit(1);
+}
+
+/* A writer has ended: also damage is no reason to go on without it. */
+static void writer_failed(const struct fault *fault, void *arg)
+{
+	(void)arg;
+	log_fault(fault);
 	_exit(1);
 }
 
@@ -169,6 +183,7 @@ static int open_days(struct server *s, const struct clock_reading *now, struct f
 		return -ENOMEM;
 	o.dir = s->days_dir;
 	o.today = clock_held(s->clock) || today < newest ? newest : today;
+	s->narrowed = calendar_horizon(newest, o.retention_days) > keyring_first_day(s->keyring);
 	/* Keys first: what is over is over before anything is read. */
 	if (o.vouched)
 		r = keyring_forget_days(s->keyring, o.today,
@@ -242,9 +257,10 @@ static int open_writer(struct server *s, int book, struct fault *fault)
 		.keyring = s->keyring,
 		.clock = s->clock,
 		.retention_days = (int)s->config->retention_days,
+		.narrowed = s->narrowed,
 		.links = s->config->connections * 2,
 		.tick_ms = book == BOOK_SESSIONS ? 0 : s->config->tick_ms,
-		.events = { failed, s },
+		.events = { writer_failed, s },
 	};
 	int r = writer_new(&s->writers[book], &o);
 
@@ -285,6 +301,8 @@ static int open_store(struct server *s, struct fault *fault)
 		r = open_books(s);
 	for (int i = 0; i < BOOKS && r == 0; i++)
 		r = open_writer(s, i, fault);
+	if (r == 0)
+		r = days_check_last(s->days, journal_last(s->journals[BOOK_SESSIONS]), fault);
 	if (r == 0)
 		r = days_start(s->days);
 	if (r < 0)
@@ -367,9 +385,18 @@ static void keep_hold(struct server *s, bool held)
 			writer_wake(s->writers[i]);
 	}
 	/* Kept over restarts, so that 24 hours pass also for one that is restarted daily. */
-	if ((held != s->clock_was_held || ms - s->last_hold_saved_ms >= HOLD_SAVE_MS) &&
-	    keyring_held_set(s->keyring, ms) == 0)
+	if (held != s->clock_was_held || ms - s->last_hold_saved_ms >= HOLD_SAVE_MS) {
+		int r = keyring_held_set(s->keyring, ms);
+
+		if (r < 0) { /* a keyring that failed takes no change any more */
+			struct fault fault;
+
+			(void)fault_set(&fault, r, "keyring", 0, "cannot be written");
+			log_fault(&fault);
+			_exit(1);
+		}
 		s->last_hold_saved_ms = ms;
+	}
 	s->clock_was_held = held;
 }
 
@@ -411,6 +438,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		for (int i = 0; i < NOLOG_ROLES; i++)
 			(void)event_add(s->accepting[i], NULL);
 	}
+	conns_hurry(s);
 	conns_resume(s);
 	if (notify_watchdog_ms())
 		notify_send("WATCHDOG=1");
@@ -419,35 +447,35 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 /* --- Reloading --- */
 
-static bool send_rules(struct server *s, int book, void *rules)
+/* There is room for one. */
+static void send_rules(struct server *s, int book, void *rules)
 {
 	struct queue *q = writer_queries(s->writers[book]);
-	struct request *r;
+	struct request *r = queue_place(q, 0);
 
-	if (queue_room(q) == 0)
-		return false;
-	r = queue_place(q, 0);
 	*r = (struct request){ .kind = REQUEST_RULES, .u.pointer = rules };
 	queue_push(q, 1);
 	queue_ring(q);
-	return true;
 }
 
 static int apply_rules(struct server *s, const struct config *c)
 {
-	struct sessionbook_rules *sessions = session_rules(c);
-	struct usage_rules *usage = malloc(sizeof(*usage));
-	bool room = queue_room(writer_queries(s->writers[0])) &&
-		    queue_room(writer_queries(s->writers[1]));
+	struct usage_rules usage = usage_rules(c), *copy;
+	struct sessionbook_rules *sessions;
 
-	if (!sessions || !usage || !room) {
+	if (queue_room(writer_queries(s->writers[BOOK_SESSIONS])) == 0 ||
+	    queue_room(writer_queries(s->writers[BOOK_USAGE])) == 0)
+		return -EBUSY;
+	sessions = session_rules(c);
+	copy = malloc(sizeof(*copy));
+	if (!sessions || !copy) {
 		sessionbook_rules_free(sessions);
-		free(usage);
+		free(copy);
 		return -ENOMEM;
 	}
-	*usage = usage_rules(c);
-	(void)send_rules(s, BOOK_SESSIONS, sessions); /* there is room for both */
-	(void)send_rules(s, BOOK_USAGE, usage);
+	*copy = usage;
+	send_rules(s, BOOK_SESSIONS, sessions); /* theirs now */
+	send_rules(s, BOOK_USAGE, copy);
 	writer_tick_set(s->writers[BOOK_USAGE], c->tick_ms);
 	return 0;
 }
@@ -503,6 +531,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg)
 	if (s->stopping)
 		return;
 	s->stopping = true;
+	s->accept_paused = false; /* nobody is to be accepted again */
 	notify_send("STOPPING=1");
 	log_say(LOG_STOPPING, 0, 0, 0);
 	for (int i = 0; i < NOLOG_ROLES; i++)

@@ -58,11 +58,13 @@ struct server {
 	/* look-ups that days has answered; days puts, the loop takes */
 	struct lookup_box *box;
 	uint64_t result_bytes; /* of answers waiting to be read */
+	uint32_t asked;	       /* look-ups on their way */
 	struct lookup_user *users;
 	size_t user_count;
 
-	bool stopping, held_said, clock_was_held;
-	int64_t started_ms, last_hold_saved_ms;
+	bool stopping, clock_was_held, said_too_many;
+	bool narrowed; /* fewer days are to be kept than the store was made with */
+	int64_t last_hold_saved_ms;
 	int32_t said_day;
 	int exit_status;
 
@@ -103,6 +105,8 @@ void conns_stop_reading(struct server *s);
 bool conns_flush(struct server *s);
 /* After a reload: those whose server may no longer report are closed. */
 void conns_check_servers(struct server *s);
+/* While answers that nobody reads hold all memory of look-ups: their time runs out soon. */
+void conns_hurry(struct server *s);
 /* Tries again what had no room. */
 void conns_resume(struct server *s);
 
