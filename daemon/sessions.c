@@ -137,6 +137,9 @@ static enum nolog_refusal decide_start(struct sessions *s, const struct sessions
 		return NOLOG_HANDLE_OPEN;
 	if (in_future(t, start->start_ms))
 		return NOLOG_TIME_RANGE;
+	/* A clock so far behind the newest day that its present is forgotten: nothing could be kept. */
+	if (t->now_ms < t->horizon_ms)
+		return NOLOG_DAY_FORGOTTEN;
 	if (!address_allowed(rules, start->ip))
 		return NOLOG_IP_NOT_ALLOWED;
 	if (s->table.count >= rules->max_open || effects_reserve(out, 1) < 0)
@@ -182,13 +185,15 @@ static enum nolog_refusal decide_session(const struct sessions_rules *rules,
 	if (in_future(t, whole->start_ms) || in_future(t, whole->end_ms) ||
 	    whole->end_ms < whole->start_ms)
 		return NOLOG_TIME_RANGE;
-	/* An end on the horizon is not before it: that moment is kept. */
-	if (whole->end_ms < t->horizon_ms)
+	/*
+	 * An end on the horizon is not before it: that moment is kept.  In a day's
+	 * last two hours nothing of it is taken any more, and what is not kept is
+	 * not acknowledged as if it were.
+	 */
+	if (whole->end_ms < t->horizon_ms || whole->end_ms < floor_ms(t))
 		return NOLOG_DAY_FORGOTTEN;
 	if (!address_allowed(rules, whole->ip))
 		return NOLOG_IP_NOT_ALLOWED;
-	if (whole->end_ms < floor_ms(t))
-		return NOLOG_OK;
 	if (effects_reserve(out, 1) < 0)
 		return NOLOG_OVER_CAPACITY;
 	effect.u.whole.server = *server;

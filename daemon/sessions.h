@@ -37,7 +37,7 @@ struct sessions_rules {
 
 struct sessions_time {
 	int64_t now_ms;	    /* of the commit */
-	int64_t horizon_ms; /* 00:00 of the oldest day that is kept: before it is 21 */
+	int64_t horizon_ms; /* 00:00 of the oldest day that is kept */
 	int64_t keep_ms;    /* the same as it will be in two hours: what is yielded is cut to it */
 	int64_t running_ms; /* unstalled running time, for silence */
 };

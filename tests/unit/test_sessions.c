@@ -325,12 +325,12 @@ static void an_end_before_the_horizon_is_accepted_and_nothing_is_kept(void **sta
 	assert_int_equal(sessions_open(d->s), 0);
 }
 
-static void what_will_soon_be_forgotten_is_accepted_but_not_kept(void **state)
+static void what_will_soon_be_forgotten_is_not_taken_any_more(void **state)
 {
 	struct desk *d = *state;
 
 	d->t.keep_ms = HORIZON + DAY; /* the last two hours of a day */
-	assert_int_equal(session(d, HORIZON, HORIZON + DAY - 1, 2), NOLOG_OK);
+	assert_int_equal(session(d, HORIZON, HORIZON + DAY - 1, 2), NOLOG_DAY_FORGOTTEN);
 	assert_int_equal(d->out.n, 0);
 	assert_int_equal(session(d, HORIZON, HORIZON + DAY + 1, 2), NOLOG_OK);
 	assert_int_equal(effect(d, 0).u.whole.start_ms, HORIZON + DAY);
@@ -349,6 +349,18 @@ static void a_true_start_that_only_the_horizon_passed_is_still_compared(void **s
 	assert_int_equal(end(d, 1, HORIZON + 999), NOLOG_TIME_RANGE);
 	assert_int_equal(end(d, 1, HORIZON + 1001), NOLOG_OK);
 	expect_one(d, EFFECT_GONE);
+}
+
+static void nothing_begins_when_the_present_is_forgotten(void **state)
+{
+	struct desk *d = *state;
+
+	/* The newest day seen is months ahead of the clock. */
+	d->t.horizon_ms = d->t.keep_ms = d->t.now_ms + DAY;
+	assert_int_equal(start(d, 1, d->t.now_ms, 2), NOLOG_DAY_FORGOTTEN);
+	assert_int_equal(session(d, d->t.now_ms - 1, d->t.now_ms, 2), NOLOG_DAY_FORGOTTEN);
+	assert_int_equal(d->out.n, 0);
+	assert_int_equal(sessions_open(d->s), 0);
 }
 
 static void a_session_wholly_before_the_horizon_is_21(void **state)
@@ -980,8 +992,9 @@ int main(void)
 		DESK(a_midnight_start_inside_the_horizon_is_no_cut_one),
 		DESK(a_start_before_the_horizon_is_cut),
 		DESK(an_end_before_the_horizon_is_accepted_and_nothing_is_kept),
-		DESK(what_will_soon_be_forgotten_is_accepted_but_not_kept),
+		DESK(what_will_soon_be_forgotten_is_not_taken_any_more),
 		DESK(a_true_start_that_only_the_horizon_passed_is_still_compared),
+		DESK(nothing_begins_when_the_present_is_forgotten),
 		DESK(a_session_wholly_before_the_horizon_is_21),
 		DESK(open_sessions_are_cut_as_the_horizon_moves),
 		DESK(an_unknown_handle_is_16),
