@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #define PAGE 4096
+#define OVERFLOW_HEADER 16
+#define OVERFLOW_FLAG 0x04
 /* Space is reserved in pieces of this size. */
 #define RESERVE_STEP ((off_t)256 << 10)
 /* A few readers: this daemon's two threads, audits. */
@@ -432,6 +434,37 @@ int daywrite_begin(struct daywrite **out, struct dayfile *f, uint64_t puts, uint
 	return 0;
 }
 
+/*
+ * Before a block is replaced or deleted: LMDB believes the page count in the
+ * header of its overflow page, and would free as many.  To walk all of these
+ * headers when a file is opened would read every page of it; here only those
+ * are looked at that are about to be believed.  (struct MDB_page of format 1:
+ * number u64, pad u16, flags u16, pages u32; an overflow value begins behind
+ * these 16 bytes at the beginning of a page, which no other value does.)
+ */
+static int check_overflow(struct daywrite *w, MDB_val *key)
+{
+	uint8_t header[OVERFLOW_HEADER];
+	MDB_val value;
+	const size_t page = PAGE;
+	int rc = mdb_get(w->txn, w->file->dbi, key, &value);
+	uint16_t flags;
+	uint32_t pages;
+
+	if (rc == MDB_NOTFOUND)
+		return 0;
+	if (rc)
+		return write_error(rc);
+	if (((uintptr_t)value.mv_data & (page - 1)) != OVERFLOW_HEADER)
+		return 0;
+	memcpy(header, (const uint8_t *)value.mv_data - OVERFLOW_HEADER, sizeof(header));
+	memcpy(&flags, header + 10, sizeof(flags));
+	memcpy(&pages, header + 12, sizeof(pages));
+	if (!(flags & OVERFLOW_FLAG) || pages != (OVERFLOW_HEADER + value.mv_size + page - 1) / page)
+		return -EBADMSG;
+	return 0;
+}
+
 int daywrite_put(struct daywrite *w, uint64_t number, const void *in, size_t len)
 {
 	struct seal_place place = place_of(w->file, number);
@@ -442,7 +475,9 @@ int daywrite_put(struct daywrite *w, uint64_t number, const void *in, size_t len
 
 	if (r < 0)
 		return r;
-	r = write_error(mdb_put(w->txn, w->file->dbi, &key, &value, MDB_RESERVE));
+	r = check_overflow(w, &key);
+	if (r == 0)
+		r = write_error(mdb_put(w->txn, w->file->dbi, &key, &value, MDB_RESERVE));
 	if (r == 0)
 		seal_block(value.mv_data, &secret, &place, in, len);
 	seal_wipe(&secret, sizeof(secret));
@@ -452,8 +487,11 @@ int daywrite_put(struct daywrite *w, uint64_t number, const void *in, size_t len
 int daywrite_del(struct daywrite *w, uint64_t number)
 {
 	MDB_val key = { .mv_size = sizeof(number), .mv_data = &number };
-	int rc = mdb_del(w->txn, w->file->dbi, &key, NULL);
+	int rc = check_overflow(w, &key);
 
+	if (rc < 0)
+		return rc;
+	rc = mdb_del(w->txn, w->file->dbi, &key, NULL);
 	return rc == MDB_NOTFOUND ? 0 : write_error(rc);
 }
 

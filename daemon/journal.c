@@ -352,14 +352,16 @@ static int open_readonly(struct journal *j, int fd, struct fault *fault)
 static int open_file(struct journal *j, struct fault *fault)
 {
 	struct pagecheck_result pages = { 0 };
-	int fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* Nonblocking, so that a FIFO in its place is refused and not waited for. */
+	int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW;
+	int fd = open(j->path, flags);
 	int r;
 
 	if (fd < 0 && errno == ENOENT && !j->readonly) {
 		r = file_make(j);
 		if (r < 0)
 			return fault_set(fault, r, j->name, 0, "cannot be made");
-		fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		fd = open(j->path, flags);
 	}
 	if (fd < 0)
 		return fault_set(fault, -errno, j->name, 0, "cannot be opened");
@@ -723,13 +725,14 @@ static int append(struct journal *j, MDB_cursor *cursor, const struct change *c,
 		nolog_put16(j->plain + 10, (uint16_t)c->blocks);
 		nolog_put16(j->plain + 12, (uint16_t)count);
 		nolog_put16(j->plain + 14, 0);
-		if (count)
+		if (count) { /* an empty batch may come from nowhere */
 			memcpy(j->plain + HEADER_SIZE, effects, count * EFFECT_SIZE);
+			effects += count;
+		}
 		nolog_put32(value.mv_data, j->epoch);
 		j->place.block = number;
 		seal_block((uint8_t *)value.mv_data + EPOCH_SIZE, &sealing, &j->place, j->plain,
 			   HEADER_SIZE + count * EFFECT_SIZE);
-		effects += count;
 		n -= count;
 	}
 	seal_wipe(&sealing, sizeof(sealing));

@@ -518,6 +518,8 @@ static int walk_begin(struct walk *w, int fd, const char *name, struct fault *fa
 	w->psize = (size_t)psize;
 	if (fstat(fd, &st) < 0)
 		return fault_set(fault, -errno, name, 0, "cannot be read");
+	if (!S_ISREG(st.st_mode))
+		return bad(w, 0, "not a plain file");
 	w->file_pages = (uint64_t)st.st_size / w->psize;
 	if (st.st_size > 0 && w->file_pages < METAS)
 		return bad(w, 0, "file too short");

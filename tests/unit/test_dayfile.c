@@ -179,6 +179,60 @@ static void swapped_file_cannot_be_opened(void **state)
 	place_remove(&p);
 }
 
+/* Every overflow page of the file claims to be a thousand pages long. */
+static void lie_about_overflow_pages(struct place *p)
+{
+	char path[300], from[300];
+	uint8_t page[4096];
+	const uint32_t pages = 1000;
+	int fd, lied = 0;
+
+	(void)snprintf(from, sizeof(from), "%s/.2026-11-22.mdb", p->root);
+	(void)snprintf(path, sizeof(path), "%s/2026-11-22.mdb", p->root);
+	assert_int_equal(rename(from, path), 0);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (off_t at = 2 * 4096; pread(fd, page, sizeof(page), at) == 4096; at += 4096) {
+		if (!(page[10] & 0x04))
+			continue;
+		assert_int_equal(pwrite(fd, &pages, sizeof(pages), at + 12), sizeof(pages));
+		lied++;
+	}
+	assert_true(lied > 0);
+	(void)close(fd);
+}
+
+static void a_damaged_overflow_header_is_not_believed(void **state)
+{
+	static uint8_t block[4000];
+	struct place p;
+	struct dayfile_home home;
+	struct daywrite *w;
+	struct dayfile *f;
+
+	(void)state;
+	place_make(&p, TODAY);
+	home = home_of(&p);
+	f = new_file(&home);
+	assert_int_equal(daywrite_begin(&w, f, 1, 0), 0);
+	assert_int_equal(daywrite_put(w, 1, block, sizeof(block)), 0);
+	assert_int_equal(daywrite_commit(w), 0);
+	assert_int_equal(daywrite_begin(&w, f, 1, 1), 0);
+	assert_int_equal(daywrite_put(w, 1, block, sizeof(block)), 0); /* a sound one may be replaced */
+	assert_int_equal(daywrite_commit(w), 0);
+	assert_int_equal(dayfile_seal_temporary(f), 0);
+	lie_about_overflow_pages(&p);
+	assert_int_equal(dayfile_open(&f, &home, TODAY, DAYFILE_LIVE, NULL), 0);
+	assert_int_equal(daywrite_begin(&w, f, 1, 1), 0);
+	assert_int_equal(daywrite_del(w, 1), -EBADMSG);
+	daywrite_abort(w);
+	assert_int_equal(daywrite_begin(&w, f, 1, 1), 0);
+	assert_int_equal(daywrite_put(w, 1, "x", 1), -EBADMSG);
+	daywrite_abort(w);
+	dayfile_close(f);
+	place_remove(&p);
+}
+
 static void full_map_is_no_room_and_no_harm(void **state)
 {
 	struct place p;
@@ -214,6 +268,7 @@ int main(void)
 		cmocka_unit_test(without_the_key_nothing_is_read_or_written),
 		cmocka_unit_test(complete_file_takes_the_pages_it_uses),
 		cmocka_unit_test(swapped_file_cannot_be_opened),
+		cmocka_unit_test(a_damaged_overflow_header_is_not_believed),
 		cmocka_unit_test(full_map_is_no_room_and_no_harm),
 	};
 
