@@ -161,11 +161,15 @@ void effects_add(struct effects *e, const struct effect *effect)
 
 void effects_clear(struct effects *e)
 {
+	/* What was decided lies in the journal, sealed, and nowhere else. */
+	if (e->n)
+		explicit_bzero(e->at, e->n * sizeof(*e->at));
 	e->n = 0;
 }
 
 void effects_free(struct effects *e)
 {
+	effects_clear(e);
 	free(e->at);
 	*e = (struct effects){ 0 };
 }

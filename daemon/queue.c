@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -122,6 +123,9 @@ void queue_pop(struct queue *q, size_t n)
 {
 	size_t head = atomic_load_explicit(&q->head, memory_order_relaxed);
 
+	/* Addresses and accounts went through here: a quiet daemon must not keep them. */
+	for (size_t i = 0; i < n; i++)
+		explicit_bzero(slot(q, head + i), q->size);
 	atomic_store_explicit(&q->head, head + n, memory_order_release);
 }
 
