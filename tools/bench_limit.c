@@ -92,8 +92,8 @@ static int measure_lmdb(double *events_s, const char *dir, double seconds)
 	static uint8_t value[VALUE];
 	char path[4096], lock[4110];
 	uint64_t key = 1, commits = 0;
-	MDB_env *env;
-	MDB_dbi dbi;
+	MDB_env *env = NULL;
+	MDB_dbi dbi = 0;
 	double began;
 	int r;
 

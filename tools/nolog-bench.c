@@ -147,6 +147,7 @@ static int drive(struct server *servers, size_t n)
 static int run_sessions(const struct options *o, double *events_s)
 {
 	static struct server servers[CONNECTIONS_MAX];
+	uint64_t events = o->events / o->connections * o->connections;
 	char name[NOLOG_SERVER_TEXT];
 	double began;
 	int r = 0;
@@ -166,7 +167,7 @@ static int run_sessions(const struct options *o, double *events_s)
 	began = now_s();
 	if (r == 0)
 		r = drive(servers, o->connections);
-	*events_s = (double)(o->events / o->connections * o->connections) / (now_s() - began);
+	*events_s = (double)events / (now_s() - began);
 	/* What is left open is ended, outside the measured time. */
 	for (size_t i = 0; i < o->connections; i++) {
 		if (r == 0)
@@ -300,7 +301,7 @@ int main(int argc, char **argv)
 	struct options o = {
 		.dir = ".", .connections = 1, .events = 2000000, .open = 100000, .repeat = 3,
 	};
-	struct bench_limits limits;
+	struct bench_limits limits = { 0 };
 	double results[99];
 	int r = read_options(argc, argv, &o);
 

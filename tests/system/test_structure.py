@@ -26,10 +26,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Which files may include a library's headers.  Nobody else, no header, ever.
 LIBRARIES = {
-    r"lmdb\.h": "daemon/journal.c daemon/days.c daemon/dayfile.c daemon/merge.c"
-                " tools/nolog-bench.c tools/bench_limit.c",
+    r"lmdb\.h": "daemon/journal.c daemon/dayfile.c tools/bench_limit.c",
     r"sodium(/.*)?\.h": "daemon/seal.c daemon/keyring.c tools/client.c tools/client_reporter.c",
-    r"(event2/.*|event|evutil)\.h": "daemon/main.c daemon/server.c daemon/listen.c daemon/conn.c",
+    r"(event2/.*|event|evutil)\.h": "daemon/server.c daemon/conn.c",
     r"ini\.h": "daemon/config.c",
     r"seccomp\.h": "daemon/sandbox.c",
     r"libmnl/.*": "",
@@ -45,7 +44,7 @@ STATIONS = (
     "keyslot keyringfs keyring",                       # the keys and their file
     "effect exits lookup",                             # what travels
     "pagecheck reserve dayblock dayservers daywait dayfile dayrun dayscan dayask day dayset"
-    " daykeep merge days",                             # finished sessions
+    " daykeep merge dayaudit days",                          # finished sessions
     "journal",                                         # the log
     "streams entries refresh sessions usage",                  # the ledgers
     "links writer sessionbook usagebook",                    # a thread per book
