@@ -25,10 +25,10 @@
 #define REQUEST_ROOM (1u << 16)
 #define QUERY_ROOM (1u << 12)
 #define ANSWER_ROOM (1u << 16)
-#define COMMIT_EFFECTS_MAX (1u << 20) /* of one transaction; more become several */
+#define COMMIT_EFFECTS_MAX (1u << 20) /* of one transaction, as a rule */
 #define IDLE_MS 2000		      /* refresh and expiry while nothing happens */
 #define RETRY_MS 200		      /* while there is no space */
-#define RELOG_EFFECTS (1u << 16)	      /* of a transaction when everything is logged again */
+#define RELOG_EFFECTS (1u << 16)      /* of a transaction when everything is logged again */
 #define RELOG_POLL_MS 5
 #define STOP_ROUNDS 25
 #define EVENT_EFFECTS 4 /* at most, as a rule: of an event with its stream's position */
@@ -216,15 +216,26 @@ static int64_t kept_from(const struct writer *w, int32_t today)
 	return calendar_day_start(horizon < first ? first : horizon);
 }
 
+/*
+ * What is logged at a time is cut to this: to the horizon as it will be two
+ * hours later, but never into today, which a retention of one day would do.
+ */
+static int64_t cut_at(const struct writer *w, int64_t at_ms)
+{
+	int64_t kept = kept_from(w, day_at(w, at_ms + CALENDAR_AHEAD_MS));
+	int64_t today = calendar_day_start(day_at(w, at_ms));
+
+	return kept < today ? kept : today;
+}
+
 /* The time of a commit. */
 static void moment(struct writer *w, struct sessions_time *t)
 {
 	int64_t now = clock_now(w->o.clock);
-	int32_t today = day_at(w, now), then = day_at(w, now + CALENDAR_AHEAD_MS);
 
 	t->now_ms = now;
-	t->horizon_ms = kept_from(w, today);
-	t->keep_ms = kept_from(w, then);
+	t->horizon_ms = kept_from(w, day_at(w, now));
+	t->keep_ms = cut_at(w, now);
 	t->running_ms = clock_running_ms(w->o.clock);
 }
 
@@ -434,6 +445,8 @@ static void take(struct writer *w)
 static void send_later(struct writer *w)
 {
 	put_answers(w, w->later, w->later_n);
+	if (w->later_n)
+		explicit_bzero(w->later, w->later_n * sizeof(*w->later));
 	w->later_n = 0;
 }
 
@@ -483,25 +496,44 @@ static int settle(struct writer *w, struct link *k, const struct sessions_time *
 	}
 	k->moved = false;
 	acknowledge(w, k);
-	if (k->closed)
+	if (k->closed && !k->waiting)
 		gone(w, k->id);
 	return 0;
 }
 
+static int commit(struct writer *w, struct fault *fault);
+
+/* Everything that waits; true answers wait in w->later for the commit. */
 static int decide(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
-	for (size_t i = 0; i < w->pending_n; i++)
-		decide_one(w, &w->pending[i], t);
-	for (size_t i = 0; i < w->pending_n; i++) {
-		struct link *k = links_get(w->links, w->pending[i].link);
+	size_t from = 0, to = 0, n = w->pending_n;
+	int r = 0;
 
-		if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
-			return fault_set(fault, -ENOMEM, "", 0, "streams");
+	while (to < n && r == 0) {
+		decide_one(w, &w->pending[to++], t);
+		w->ahead = true;
+		/*
+		 * RESTARTs can yield more than a transaction should hold.  What is
+		 * decided so far becomes one, together with its positions: a SESSION
+		 * without its position would be taken twice after a crash.
+		 */
+		if (to < n && w->effects.n < COMMIT_EFFECTS_MAX)
+			continue;
+		for (size_t i = from; i < to && r == 0; i++) {
+			struct link *k = links_get(w->links, w->pending[i].link);
+
+			if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
+				r = fault_set(fault, -ENOMEM, "", 0, "streams");
+		}
+		if (r == 0 && to < n)
+			r = commit(w, fault);
+		from = to;
 	}
-	w->ahead = w->ahead || w->pending_n;
+	if (n)
+		explicit_bzero(w->pending, n * sizeof(*w->pending));
 	w->pending_n = 0;
 	w->force = false;
-	return 0;
+	return r;
 }
 
 /* --- Committing --- */
@@ -537,6 +569,12 @@ static bool stall(struct writer *w, atomic_bool *flag, enum log_message message,
 
 static void serve_queries(struct writer *w);
 
+/* For the watchdog: it goes on, though it may wait. */
+static void alive(struct writer *w, const struct sessions_time *t)
+{
+	atomic_store_explicit(&w->heard_ms, t->running_ms, memory_order_relaxed);
+}
+
 /*
  * While something is waited for, look-ups and totals go on; except where the
  * ledger is ahead of the log: it would show, or hide, what nobody was told.
@@ -547,12 +585,13 @@ static void serve_meanwhile(struct writer *w, int ms)
 	struct sessions_time t;
 	bool more;
 
+	moment(w, &t);
+	alive(w, &t);
 	if (w->ahead) {
 		(void)poll(NULL, 0, ms);
 		return;
 	}
 	serve_queries(w);
-	moment(w, &t);
 	more = w->o.book->work(w->o.book->arg, &t);
 	if (queue_may_sleep(w->queries) && !more)
 		(void)poll(&p, 1, ms);
@@ -561,11 +600,8 @@ static void serve_meanwhile(struct writer *w, int ms)
 /* -ENOSPC: it is stalled. */
 static int try_space(struct writer *w, size_t n, struct fault *fault)
 {
-	int r;
+	int r = journal_reserve(w->o.journal, n < JOURNAL_BATCH_MAX ? n : JOURNAL_BATCH_MAX, fault);
 
-	if (n > COMMIT_EFFECTS_MAX)
-		n = COMMIT_EFFECTS_MAX;
-	r = journal_reserve(w->o.journal, n, fault);
 	(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, r == -ENOSPC);
 	return r;
 }
@@ -619,9 +655,10 @@ static int commit_some(struct writer *w, size_t first, size_t n, struct fault *f
 }
 
 /*
- * Everything in w->effects, durable when it returns 0.  A RESTART can yield
- * more than a transaction should hold: the streams' positions stand last, so
- * that a crash in between makes the reporter repeat what is harmless.
+ * Everything in w->effects, durable when it returns 0: in one transaction,
+ * unless a single RESTART ended more than a journal's batch can hold.  Then
+ * its stream's position stands in the last, and a crash in between makes the
+ * reporter repeat it, which is harmless.
  */
 static int commit(struct writer *w, struct fault *fault)
 {
@@ -631,8 +668,8 @@ static int commit(struct writer *w, struct fault *fault)
 
 	do {
 		n = w->effects.n - done;
-		if (n > COMMIT_EFFECTS_MAX)
-			n = COMMIT_EFFECTS_MAX;
+		if (n > JOURNAL_BATCH_MAX)
+			n = JOURNAL_BATCH_MAX;
 		r = reserve_space(w, n, fault); /* cutting needs some as well */
 		if (r == 0)
 			r = commit_some(w, done, n, fault);
@@ -690,6 +727,8 @@ static int relog_pass(struct writer *w, struct fault *fault)
 		if (step > total - done)
 			step = total - done;
 		r = commit_slices(w, step, &t, fault);
+		t.running_ms = clock_running_ms(w->o.clock);
+		alive(w, &t);
 	}
 	return r;
 }
@@ -751,7 +790,8 @@ static int replace_late_key(struct writer *w, const struct sessions_time *t, str
 	int r = 0;
 
 	if (w->started) /* at a start it is the downtime that was long */
-		log_say(LOG_KEY_LATE, (t->now_ms - journal_oldest_key_ms(w->o.journal)) / 60000, 0, 0);
+		log_say(LOG_KEY_LATE, (t->now_ms - journal_oldest_key_ms(w->o.journal)) / 60000, 0,
+			0);
 	if (journal_old_key(w->o.journal))
 		r = writer_relog(w, fault);
 	if (r == 0)
@@ -764,16 +804,31 @@ static int replace_late_key(struct writer *w, const struct sessions_time *t, str
 	return r;
 }
 
+/* Could a block under a key of that age know a day that is forgotten today? */
+static bool knows_forgotten(const struct writer *w, int64_t made_ms, int32_t today)
+{
+	int32_t day = calendar_day(made_ms), then = calendar_day(made_ms + CALENDAR_AHEAD_MS);
+
+	/* With one day kept, nothing of the day before may be known. */
+	return w->o.retention_days == 1 ? day < today : then < today;
+}
+
 static int keep_keys(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
 	struct keyring_journal info;
 	int64_t oldest = journal_oldest_key_ms(w->o.journal), age = t->now_ms - oldest;
 	int32_t today = day_at(w, t->now_ms);
 	bool narrowed = w->o.narrowed && w->cut_day == INT32_MIN;
-	/* What was cut to the horizon two hours ahead is older than that now. */
 	bool late = w->o.book->book == KEYRING_SESSIONS && w->cut_day < today &&
-		    (narrowed || calendar_day(oldest + CALENDAR_AHEAD_MS) < today);
+		    (narrowed || knows_forgotten(w, oldest, today));
 	int r = 0;
+
+	/*
+	 * A process that never lives as long as a pass would keep a key for as
+	 * long as it is restarted: what is this old at a start goes at once.
+	 */
+	if (!w->started && age > w->o.book->key_ms + w->o.book->pass_ms)
+		late = true;
 
 	atomic_store(&w->key_age_ms, age > 0 ? age : 0);
 	atomic_store(&w->key_late, late || age > 2 * w->o.book->key_ms + w->o.book->pass_ms);
@@ -846,9 +901,8 @@ static bool batch_due(struct writer *w, int64_t running_ms)
 {
 	int64_t tick = atomic_load(&w->tick_ms);
 
-	return w->pending_n &&
-	       (w->force || tick == 0 || w->pending_n == w->o.book->batch_events ||
-		running_ms - w->pending_since >= tick || atomic_load(&w->stopping));
+	return w->pending_n && (w->force || tick == 0 || w->pending_n == w->o.book->batch_events ||
+				running_ms - w->pending_since >= tick || atomic_load(&w->stopping));
 }
 
 static int decide_and_commit(struct writer *w, const struct sessions_time *t, struct fault *fault)
@@ -896,7 +950,7 @@ static void show(struct writer *w, const struct sessions_time *t)
 	gauge(&w->journal_effects, journal_effects(w->o.journal));
 	gauge(&w->stream_count, streams_count(w->streams));
 	gauge(&w->passes, refresh_passes(w->refresh));
-	atomic_store_explicit(&w->heard_ms, t->running_ms, memory_order_relaxed);
+	alive(w, t);
 }
 
 /* Sleeps until there is something to do. */
@@ -1052,6 +1106,9 @@ int writer_catch_up(struct writer *w, struct fault *fault)
 	r = w->o.book->upkeep(w->o.book->arg, w, &t, fault);
 	if (r == 0)
 		r = keep_keys(w, &t, fault);
+	/* On a full disk it starts and is stalled: what had to be done is done when there is room. */
+	if (r == -ENOSPC)
+		r = 0;
 	if (r == 0)
 		show(w, &t);
 	return r;

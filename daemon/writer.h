@@ -70,9 +70,9 @@ struct writer;
 struct writer_book {
 	enum keyring_book book;
 	unsigned slices;
-	size_t batch_events;   /* at most, a power of two */
-	int64_t pass_ms;       /* a refresh pass, also when idle */
-	int64_t key_ms;	       /* a journal key's age at renewal */
+	size_t batch_events; /* at most, a power of two */
+	int64_t pass_ms;     /* a refresh pass, also when idle */
+	int64_t key_ms;	     /* a journal key's age at renewal */
 	void *arg;
 	/* The keyed hash that a stream is known by under a key generation (0: the one in use; says which). */
 	int (*stream_id)(void *arg, const struct writer_link *link, uint8_t *generation,
@@ -91,8 +91,7 @@ struct writer_book {
 	size_t (*live)(void *arg); /* entries of the ledger */
 	int (*apply)(void *arg, const struct effect *e, int64_t running_ms);
 	/* A block of the journal during replay, after apply; may be NULL. */
-	int (*replayed)(void *arg, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE],
-			size_t n);
+	int (*replayed)(void *arg, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n);
 	/* A durable batch (in order, each once), before its answers go. */
 	void (*committed)(void *arg, uint64_t batch, const struct effects *effects);
 	/* Effects up to this batch are needed in the journal by nobody but the ledger (F). */
@@ -122,8 +121,8 @@ struct writer_options {
 	struct keyring *keyring;
 	struct clock *clock;
 	int retention_days;
-	bool narrowed; /* it was more when the log was written: its keys must not stay */
-	size_t links;  /* at most */
+	bool narrowed;	 /* it was more when the log was written: its keys must not stay */
+	size_t links;	 /* at most */
 	int64_t tick_ms; /* what waits is committed at least this often; 0: at once */
 	struct writer_events events;
 };
@@ -144,7 +143,7 @@ void writer_free(struct writer *w); /* the thread must have ended; NULL is fine 
 
 /* Replays the journal into the book; then finishes what start-up has to finish. */
 int writer_replay(struct writer *w, struct fault *fault);
-/* The month's turn or a late key, before any socket opens.  -ENOSPC: no room for it. */
+/* The month's turn or a late key, before any socket opens; without room for it, later. */
 int writer_catch_up(struct writer *w, struct fault *fault);
 int writer_start(struct writer *w);
 /* Takes no more once its queue is empty, commits and answers what is there, and ends. */
