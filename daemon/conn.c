@@ -26,7 +26,8 @@
 #define OUT_BYTES_MAX (256u * 1024) /* of a connection before it is read no further */
 #define PATIENCE_S 30		    /* for a peer that does not read what it asked for */
 #define HURRIED_PATIENCE_S 1	    /* the same, when others wait for the memory it holds */
-#define LOOKUPS_AT_ONCE 32u /* on their way: nobody knows yet how large their answers are */
+#define LOOKUPS_AT_ONCE 32u	    /* on their way: nobody knows yet how large their answers are */
+#define PLACES_KEPT 64u		    /* connections that reporters cannot have */
 #define MINUTE_MS 60000
 #define NO_CONN UINT32_MAX
 
@@ -36,15 +37,15 @@ struct conn {
 	enum nolog_role role;
 	uint32_t slot, generation;
 	uid_t uid;
-	bool greeted;	 /* HELLO was taken */
-	bool known;	 /* its writer has heard of it */
-	bool told;	 /* its writer has been told that it is gone */
-	bool deaf;	 /* nothing more is read: refused, end of file, or stopping */
-	bool ending;	 /* close when everything is written */
-	bool paused;	 /* reading waits for room */
-	bool listed;	 /* in server->dirty */
-	bool blocked;	 /* the socket takes no more at the moment */
-	bool hurried;	 /* blocked, and others wait for the memory it holds */
+	bool greeted; /* HELLO was taken */
+	bool known;   /* its writer has heard of it */
+	bool told;    /* its writer has been told that it is gone */
+	bool deaf;    /* nothing more is read: refused, end of file, or stopping */
+	bool ending;  /* close when everything is written */
+	bool paused;  /* reading waits for room */
+	bool listed;  /* in server->dirty */
+	bool blocked; /* the socket takes no more at the moment */
+	bool hurried; /* blocked, and others wait for the memory it holds */
 	uint8_t id[NOLOG_SERVER_SIZE];
 	uint8_t partial[NOLOG_FRAME_SIZE];
 	size_t partial_n;
@@ -53,7 +54,7 @@ struct conn {
 	uint8_t ack[NOLOG_FRAME_SIZE];
 	struct lookup *answer; /* being written */
 	size_t answer_at;
-	bool asking; /* a look-up is on its way */
+	bool asking;  /* a look-up is on its way */
 	uint64_t seq; /* of the STATUS being answered */
 	struct evbuffer *out;
 	struct event readable, writable;
@@ -250,7 +251,8 @@ static void out_frame(struct conn *c, const struct nolog_frame *f)
 
 	nolog_frame_encode(bytes, f);
 	if (evbuffer_add(c->out, bytes, sizeof(bytes)) < 0)
-		c->ending = c->deaf = true; /* no memory: it cannot be told; it must not wait for ever */
+		c->ending = c->deaf =
+			true; /* no memory: it cannot be told; it must not wait for ever */
 	mark_dirty(c);
 }
 
@@ -768,9 +770,19 @@ static uint32_t free_slot(struct server *s)
 	return NO_CONN;
 }
 
+/* Reporters cannot take the last places: the abuse desk, billing and the operator get in. */
+static uint64_t places(const struct server *s, enum nolog_role role)
+{
+	uint64_t all = s->config->connections, kept = all / 8;
+
+	if (role != NOLOG_ROLE_SESSIONS && role != NOLOG_ROLE_USAGE)
+		return all;
+	return all - (kept < PLACES_KEPT ? kept : PLACES_KEPT);
+}
+
 static struct conn *conn_new(struct server *s, enum nolog_role role, int fd, uid_t uid)
 {
-	uint32_t slot = s->conn_count < s->config->connections ? free_slot(s) : NO_CONN;
+	uint32_t slot = s->conn_count < places(s, role) ? free_slot(s) : NO_CONN;
 	struct conn *c = slot == NO_CONN ? NULL : calloc(1, sizeof(*c));
 
 	if (!c)

@@ -26,6 +26,7 @@
 #define HOLD_SAVE_MS (INT64_C(10) * 60 * 1000)
 #define STOP_PATIENCE_MS 3000 /* for peers to read their last answers */
 #define ACCEPT_ROUND 64
+#define HUNG_MS 60000 /* no disk takes that long for a commit, and a writer rests for 2 s */
 
 static const char *const journal_names[BOOKS] = { "sessions.mdb", "usage.mdb" };
 
@@ -192,7 +193,8 @@ static int open_days(struct server *s, const struct clock_reading *now, struct f
 		clock_newest_day_set(s->clock, keyring_newest_day(s->keyring));
 		r = days_open(&s->days, &o, fault);
 	} else {
-		(void)fault_set(fault, r, "keyring", 0, "the keys of past days cannot be destroyed");
+		(void)fault_set(fault, r, "keyring", 0,
+				"the keys of past days cannot be destroyed");
 	}
 	return r;
 }
@@ -413,6 +415,23 @@ static void arm_tick(struct server *s)
 	(void)event_add(s->tick, &tv);
 }
 
+/* A writer that hangs is no reason to be called well: the service manager starts us again. */
+static bool writers_alive(const struct server *s)
+{
+	int64_t now = clock_running_ms(s->clock);
+
+	for (int i = 0; i < BOOKS; i++) {
+		struct writer_stats w;
+
+		writer_stats(s->writers[i], &w);
+		if (now - w.heard_ms > HUNG_MS) {
+			log_say(LOG_WATCHDOG_LATE, (now - w.heard_ms) / 1000, 0, 0);
+			return false;
+		}
+	}
+	return true;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *s = arg;
@@ -440,7 +459,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	}
 	conns_hurry(s);
 	conns_resume(s);
-	if (notify_watchdog_ms())
+	if (notify_watchdog_ms() && writers_alive(s))
 		notify_send("WATCHDOG=1");
 	arm_tick(s);
 }
