@@ -29,8 +29,8 @@ enum fit { FIT, FIT_BEHIND, FIT_AHEAD };
  */
 struct clock {
 	_Atomic(int32_t) newest_day;
-	_Atomic(int64_t) held_ms;    /* for how long it has not fitted; kept once it counts */
-	_Atomic(int64_t) running_ms; /* as of the last tick */
+	_Atomic(int64_t) held_ms;      /* for how long it has not fitted; kept once it counts */
+	_Atomic(int64_t) running_ms;   /* as of the last tick */
 	_Atomic(int64_t) tick_mono_ms; /* of the last tick; -1 before the first */
 	atomic_int trust;
 	atomic_bool vouched; /* at the last tick; false before the first */

@@ -44,16 +44,16 @@ static const struct key {
 	  "a group name", true },
 	{ "sockets", "usage-group", WORD, AT(group[NOLOG_ROLE_USAGE]), 0, 0, NULL, "a group name",
 	  true },
-	{ "sockets", "lookup-group", WORD, AT(group[NOLOG_ROLE_LOOKUP]), 0, 0, NULL,
-	  "a group name", true },
+	{ "sockets", "lookup-group", WORD, AT(group[NOLOG_ROLE_LOOKUP]), 0, 0, NULL, "a group name",
+	  true },
 	{ "sockets", "quota-group", WORD, AT(group[NOLOG_ROLE_QUOTA]), 0, 0, NULL, "a group name",
 	  true },
 	{ "sockets", "admin-group", WORD, AT(group[NOLOG_ROLE_ADMIN]), 0, 0, NULL, "a group name",
 	  true },
 	{ "sessions", "allow", PREFIXES, AT(allow), 0, 0, NULL,
 	  "prefixes like 10.8.0.0/16 or fd00::/8, separated by commas", false },
-	{ "sessions", "max-silence", DURATION, AT(max_silence_ms), 0,
-	  INT64_C(90) * CALENDAR_DAY_MS, "0s", "a duration of at most 90d, 0s for never", false },
+	{ "sessions", "max-silence", DURATION, AT(max_silence_ms), 0, INT64_C(90) * CALENDAR_DAY_MS,
+	  "0s", "a duration of at most 90d, 0s for never", false },
 	{ "usage", "tick", DURATION, AT(tick_ms), 50, 60000, "5s", "a duration from 50ms to 60s",
 	  false },
 	{ "clock", "trust", TRUST, AT(trust), 0, 0, "kernel", "kernel or always", true },
@@ -61,8 +61,8 @@ static const struct key {
 	  true },
 	{ "limits", "open-sessions", COUNT, AT(open_sessions), 1, 1000000000, "16000000",
 	  "1 to 1000000000", false },
-	{ "limits", "accounts", COUNT, AT(accounts), 1, 1000000000, "64000000",
-	  "1 to 1000000000", false },
+	{ "limits", "accounts", COUNT, AT(accounts), 1, 1000000000, "64000000", "1 to 1000000000",
+	  false },
 	{ "limits", "memory", BYTES, AT(memory), 1 << 20, INT64_C(1) << 40, "512M",
 	  "bytes, or with K, M or G, at least 1M", false },
 	{ "limits", "lookups", COUNT, AT(lookups), 0, 1000000000, "0",
@@ -148,8 +148,9 @@ static void section_begins(struct reading *r, const char *line)
 	}
 	(void)snprintf(name, sizeof(name), "%.*s", (int)(end - line), line);
 	if (!section_known(name))
-		fail(r, "[%s]: no such section; there are store, sockets, servers, sessions, "
-			"usage, clock and limits",
+		fail(r,
+		     "[%s]: no such section; there are store, sockets, servers, sessions, "
+		     "usage, clock and limits",
 		     name);
 	/* A section without a line in it is not reported by libinih. */
 	if (strcmp(name, "servers") == 0)
@@ -166,8 +167,9 @@ static char *read_line(char *out, int size, void *arg)
 		if (n == 0)
 			r->line++;
 		if (n == size - 1 || c == 0) {
-			fail(r, "the line is too long or holds a NUL byte; at most %d characters "
-				"are allowed (a repeated key adds)",
+			fail(r,
+			     "the line is too long or holds a NUL byte; at most %d characters "
+			     "are allowed (a repeated key adds)",
 			     LINE_MAX_CHARS);
 			return NULL;
 		}
@@ -353,8 +355,9 @@ static void add_server(struct reading *r, const char *name, const char *value)
 	}
 	server_pack(&adding.server, s.id);
 	if (*value && !each_word(value, add_exit, &adding))
-		fail(r, "[servers] %s = %s: not a list of addresses; write 203.0.113.7, "
-			"2001:db8::7 or nothing",
+		fail(r,
+		     "[servers] %s = %s: not a list of addresses; write 203.0.113.7, "
+		     "2001:db8::7 or nothing",
 		     name, value);
 }
 
@@ -525,8 +528,7 @@ static void print_key(const struct config *c, const struct key *k, FILE *to)
 		break;
 	case COUNT:
 	case BYTES:
-		(void)fprintf(to, "%s = %llu\n", k->name,
-			      (unsigned long long)number_of(c, k));
+		(void)fprintf(to, "%s = %llu\n", k->name, (unsigned long long)number_of(c, k));
 		break;
 	case DURATION:
 		if (nolog_duration_format(text, *(const int64_t *)at) == 0)
@@ -603,8 +605,8 @@ const char *config_fixed_difference(const struct config *a, const struct config 
 	for (size_t i = 0; i < KEYS; i++) {
 		const struct key *k = &keys[i];
 		bool same = k->kind == PATH || k->kind == WORD
-				? same_text(text_of(a, k), text_of(b, k))
-				: number_of(a, k) == number_of(b, k);
+				    ? same_text(text_of(a, k), text_of(b, k))
+				    : number_of(a, k) == number_of(b, k);
 
 		if (k->fixed && !same)
 			return k->name;

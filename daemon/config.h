@@ -28,12 +28,12 @@ struct config_server {
 
 struct config {
 	/* [store] */
-	char *state;	/* path */
-	char *keyring;	/* path of the file */
+	char *state;   /* path */
+	char *keyring; /* path of the file */
 	uint64_t retention_days;
-	char *user;	/* NULL: stay who we are */
+	char *user; /* NULL: stay who we are */
 	/* [sockets] */
-	char *run;	/* directory */
+	char *run;		  /* directory */
 	char *group[NOLOG_ROLES]; /* NULL: the daemon's user and root only */
 	/* [servers] */
 	bool any_server;

@@ -82,8 +82,7 @@ void links_remove(struct links *l, uint64_t id)
 		l->top--;
 }
 
-struct link *links_with_stream(struct links *l, const uint8_t stream_id[16],
-			       const struct link *but)
+struct link *links_with_stream(struct links *l, const uint8_t stream_id[16], const struct link *but)
 {
 	/* Once a connection, not once an event: no index. */
 	for (size_t i = 0; i < l->top; i++) {

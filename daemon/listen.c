@@ -42,7 +42,8 @@ static int role_of(const char *name)
 		size_t n = strlen(names[i]);
 
 		if (strncmp(name, names[i], n) == 0 &&
-		    (!name[n] || strcmp(name + n, ".sock") == 0 || strcmp(name + n, ".socket") == 0))
+		    (!name[n] || strcmp(name + n, ".sock") == 0 ||
+		     strcmp(name + n, ".socket") == 0))
 			return i;
 	}
 	return -1;
@@ -261,6 +262,5 @@ bool listen_allows(const struct listen_sockets *l, enum nolog_role role, int fd,
 	*uid = peer.uid;
 	if (peer.uid == 0 || peer.uid == geteuid())
 		return true;
-	return l->grouped[role] &&
-	       (peer.gid == l->group[role] || in_groups(fd, l->group[role]));
+	return l->grouped[role] && (peer.gid == l->group[role] || in_groups(fd, l->group[role]));
 }

@@ -16,29 +16,31 @@
 #include "fault.h"
 
 /* LOG_MESSAGES(X): X(NAME, priority, format with at most three %lld) */
-#define LOG_MESSAGES(X)                                                                       \
-	X(STARTED, 6, "started: %lld open sessions, %lld accounts, %lld days held")           \
-	X(READY, 6, "ready")                                                                  \
-	X(STOPPING, 6, "stopping: taking no more, writing what was read")                     \
-	X(STOPPED, 6, "stopped: everything that was acknowledged is in its file")             \
-	X(STOP_UNWRITTEN, 4, "stopped with unacknowledged events dropped: there was no space for them") \
-	X(RELOADED, 6, "configuration reread")                                                \
-	X(RELOAD_FAILED, 3, "configuration not reread: the one in use stays")                 \
-	X(STALLED_SPACE, 3, "no space for the journal: nothing is acknowledged until there is") \
+#define LOG_MESSAGES(X)                                                                          \
+	X(STARTED, 6, "started: %lld open sessions, %lld accounts, %lld days held")              \
+	X(READY, 6, "ready")                                                                     \
+	X(STOPPING, 6, "stopping: taking no more, writing what was read")                        \
+	X(STOPPED, 6, "stopped: everything that was acknowledged is in its file")                \
+	X(STOP_UNWRITTEN, 4,                                                                     \
+	  "stopped with unacknowledged events dropped: there was no space for them")             \
+	X(RELOADED, 6, "configuration reread")                                                   \
+	X(RELOAD_FAILED, 3, "configuration not reread: the one in use stays")                    \
+	X(STALLED_SPACE, 3, "no space for the journal: nothing is acknowledged until there is")  \
 	X(STALLED_DAYS, 3, "no space for the day files: nothing is acknowledged until there is") \
-	X(RESUMED, 5, "space again: going on")                                                \
-	X(CLOCK_HELD, 3, "the clock does not fit the newest day seen and nobody vouches for it: held") \
-	X(CLOCK_FREE, 5, "the clock is trusted again")                                        \
-	X(DAY_FORGOTTEN, 5, "day %lld begins: %lld days forgotten, %lld held")                \
-	X(MONTH_TURNED, 5, "month %lld begins: all totals are zero")                          \
-	X(KEY_LATE, 4, "a journal key is late: it is %lld minutes old")                       \
-	X(KEYRING_NEW, 5, "a new keyring was made")                                           \
-	X(KEYRING_WEAK, 4, "keyring_weak: this file system may keep an overwritten keyring")  \
-	X(KEYRING_REPAIRED, 4, "keyring: a damaged slot was written again from the good one") \
-	X(RUN_AS_ROOT, 4, "running as root without capabilities; set [store] user")           \
-	X(TOO_MANY, 4, "connection refused: limit of %lld connections")                       \
-	X(NO_DESCRIPTORS, 3, "connection refused: out of file descriptors")                   \
-	X(NO_MEMORY, 2, "out of memory")                                                      \
+	X(RESUMED, 5, "space again: going on")                                                   \
+	X(CLOCK_HELD, 3,                                                                         \
+	  "the clock does not fit the newest day seen and nobody vouches for it: held")          \
+	X(CLOCK_FREE, 5, "the clock is trusted again")                                           \
+	X(DAY_FORGOTTEN, 5, "day %lld begins: %lld days forgotten, %lld held")                   \
+	X(MONTH_TURNED, 5, "month %lld begins: all totals are zero")                             \
+	X(KEY_LATE, 4, "a journal key is late: it is %lld minutes old")                          \
+	X(KEYRING_NEW, 5, "a new keyring was made")                                              \
+	X(KEYRING_WEAK, 4, "keyring_weak: this file system may keep an overwritten keyring")     \
+	X(KEYRING_REPAIRED, 4, "keyring: a damaged slot was written again from the good one")    \
+	X(RUN_AS_ROOT, 4, "running as root without capabilities; set [store] user")              \
+	X(TOO_MANY, 4, "connection refused: limit of %lld connections")                          \
+	X(NO_DESCRIPTORS, 3, "connection refused: out of file descriptors")                      \
+	X(NO_MEMORY, 2, "out of memory")                                                         \
 	X(WATCHDOG_LATE, 4, "a writer has not answered for %lld s")
 
 #define LOG_X(name, priority, text) LOG_##name,

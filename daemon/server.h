@@ -50,9 +50,9 @@ struct server {
 	/* connections by slot; a slot is free again when its writer has confirmed */
 	struct conn **conns;
 	uint32_t slots, free_hint, conn_count, generation;
-	struct conn *dirty;   /* have something to write */
-	uint32_t paused;      /* reading waits for room, or is over */
-	uint32_t lingering;   /* closed, their writer not yet told */
+	struct conn *dirty; /* have something to write */
+	uint32_t paused;    /* reading waits for room, or is over */
+	uint32_t lingering; /* closed, their writer not yet told */
 	bool accept_paused;
 
 	/* look-ups that days has answered; days puts, the loop takes */

@@ -70,8 +70,7 @@ void sessionbook_rules_free(struct sessionbook_rules *r)
 }
 
 /* Sessions may meet their stream in the same log: a hash under the store's own number will do. */
-static int stream_id(void *arg, const struct writer_link *link, uint8_t *generation,
-		     uint8_t id[16])
+static int stream_id(void *arg, const struct writer_link *link, uint8_t *generation, uint8_t id[16])
 {
 	const struct sessionbook *b = arg;
 	uint8_t in[NOLOG_SERVER_SIZE + 8];

@@ -121,8 +121,9 @@ size_t status_each(struct server *s, status_fn *fn, void *arg)
 	tell(&t, "quotas_total", s->quotas_total);
 	tell_days(s, &t);
 	tell(&t, "retention_days", s->config->retention_days);
-	tell(&t, "stalled", held || w[BOOK_SESSIONS].stalled_space || w[BOOK_SESSIONS].stalled_room ||
-				    w[BOOK_USAGE].stalled_space);
+	tell(&t, "stalled",
+	     held || w[BOOK_SESSIONS].stalled_space || w[BOOK_SESSIONS].stalled_room ||
+		     w[BOOK_USAGE].stalled_space);
 	tell(&t, "clock_held", held);
 	tell(&t, "keyring_weak", keyring_weak(s->keyring));
 	tell(&t, "keyring_generation", keyring_generation(s->keyring));

@@ -36,8 +36,7 @@ static void show(struct usagebook *b)
 	atomic_store_explicit(&b->month, keyring_month(b->keyring), memory_order_relaxed);
 }
 
-static int stream_id(void *arg, const struct writer_link *link, uint8_t *generation,
-		     uint8_t id[16])
+static int stream_id(void *arg, const struct writer_link *link, uint8_t *generation, uint8_t id[16])
 {
 	struct usagebook *b = arg;
 
@@ -281,8 +280,7 @@ static int upkeep(void *arg, struct writer *w, const struct sessions_time *t, st
 		r = turn(b, w, keyring_month(b->keyring), t, fault);
 	if (r == 0 && month > keyring_month(b->keyring))
 		r = turn(b, w, month, t, fault);
-	if (r == 0 && b->meters.old_generation &&
-	    t->now_ms - b->meters.created_ms >= OLD_METERS_MS)
+	if (r == 0 && b->meters.old_generation && t->now_ms - b->meters.created_ms >= OLD_METERS_MS)
 		r = drop_old_meters(b, w, t, fault);
 	if (r < 0 && fault && !fault->error)
 		(void)fault_set(fault, r, "usage.mdb", 0, "the month's turn failed");

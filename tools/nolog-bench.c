@@ -219,8 +219,8 @@ static void print_load(const struct options *o, const double *v, const struct be
 		     "  %llu connections, %llu events, %llu open, %llu runs\n"
 		     "  median %.0f events/s (%.0f to %.0f), %.0f %% of the limit\n",
 		     (unsigned long long)o->connections, (unsigned long long)o->events,
-		     (unsigned long long)o->open, (unsigned long long)o->repeat, median, least, most,
-		     100 * median / l->lmdb_events_s);
+		     (unsigned long long)o->open, (unsigned long long)o->repeat, median, least,
+		     most, 100 * median / l->lmdb_events_s);
 }
 
 static int number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *out)
@@ -236,12 +236,18 @@ static int number(const char *option, const char *text, uint64_t min, uint64_t m
 static int read_options(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{ "run", required_argument, NULL, 'r' },	 { "json", no_argument, NULL, 'j' },
-		{ "connections", required_argument, NULL, 'c' }, { "events", required_argument, NULL, 'e' },
-		{ "open", required_argument, NULL, 'o' },	 { "repeat", required_argument, NULL, 'n' },
-		{ "dir", required_argument, NULL, 'd' },	 { "seconds", required_argument, NULL, 's' },
-		{ "limit", no_argument, NULL, 'l' },		 { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },		 { NULL, 0, NULL, 0 },
+		{ "run", required_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "connections", required_argument, NULL, 'c' },
+		{ "events", required_argument, NULL, 'e' },
+		{ "open", required_argument, NULL, 'o' },
+		{ "repeat", required_argument, NULL, 'n' },
+		{ "dir", required_argument, NULL, 'd' },
+		{ "seconds", required_argument, NULL, 's' },
+		{ "limit", no_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t seconds = 3;
 	int c, r = 0;
@@ -299,7 +305,11 @@ static int read_options(int argc, char **argv, struct options *o)
 int main(int argc, char **argv)
 {
 	struct options o = {
-		.dir = ".", .connections = 1, .events = 2000000, .open = 100000, .repeat = 3,
+		.dir = ".",
+		.connections = 1,
+		.events = 2000000,
+		.open = 100000,
+		.repeat = 3,
 	};
 	struct bench_limits limits = { 0 };
 	double results[99];

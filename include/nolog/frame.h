@@ -61,11 +61,11 @@ enum nolog_refusal {
 };
 
 /* Code bits. */
-#define NOLOG_USAGE_LAST 1u	   /* USAGE: last reading of this meter */
-#define NOLOG_USAGE_FIRST 2u	   /* USAGE: first reading, counts from zero */
-#define NOLOG_RECORD_OPEN 1u	   /* RECORD: still open, end_ms is 0 */
-#define NOLOG_RECORD_CANDIDATE 2u  /* RECORD: one of those behind a shared exit address */
-#define NOLOG_RECORD_PART 4u	   /* RECORD: its other parts could not be told */
+#define NOLOG_USAGE_LAST 1u	  /* USAGE: last reading of this meter */
+#define NOLOG_USAGE_FIRST 2u	  /* USAGE: first reading, counts from zero */
+#define NOLOG_RECORD_OPEN 1u	  /* RECORD: still open, end_ms is 0 */
+#define NOLOG_RECORD_CANDIDATE 2u /* RECORD: one of those behind a shared exit address */
+#define NOLOG_RECORD_PART 4u	  /* RECORD: its other parts could not be told */
 
 /* The code of DONE. */
 enum nolog_done_code {
@@ -110,23 +110,23 @@ enum nolog_done_code {
  * Every frame there is: X(number, NAME, name, roles, code_mask, aux_used).
  * Numbers below 0x80 come from clients, the others from the daemon.
  */
-#define NOLOG_FRAMES(X)                                              \
-	X(0x01, HELLO, hello, NOLOG_IN_REPORTS, 0, 0)                \
-	X(0x10, START, start, NOLOG_IN_SESSIONS, 0, 0)               \
-	X(0x11, END, end, NOLOG_IN_SESSIONS, 0, 0)                   \
-	X(0x12, SESSION, session, NOLOG_IN_SESSIONS, 0, 0)           \
-	X(0x13, ALIVE, alive, NOLOG_IN_SESSIONS, 0, 0)               \
-	X(0x14, RESTART, restart, NOLOG_IN_SESSIONS, 0, 0)           \
-	X(0x18, USAGE, usage, NOLOG_IN_USAGE, 3, 1)                  \
-	X(0x20, LOOKUP, lookup, NOLOG_IN_LOOKUP, 0xffff, 0)          \
-	X(0x30, QUOTA, quota, NOLOG_IN_QUOTA, 0, 0)                  \
-	X(0x40, STATUS, status, NOLOG_IN_ADMIN, 0, 0)                \
-	X(0x80, ACK, ack, NOLOG_IN_REPORTS, 0, 0)                    \
-	X(0x81, WELCOME, welcome, NOLOG_IN_REPORTS, 0, 0)            \
-	X(0x8f, REFUSED, refused, NOLOG_IN_ALL, 0xffff, 0)           \
-	X(0xa0, RECORD, record, NOLOG_IN_LOOKUP, 7, 0)               \
-	X(0xa1, DONE, done, NOLOG_IN_LOOKUP | NOLOG_IN_ADMIN, 3, 0)  \
-	X(0xb0, TOTAL, total, NOLOG_IN_QUOTA, 0, 0)                  \
+#define NOLOG_FRAMES(X)                                             \
+	X(0x01, HELLO, hello, NOLOG_IN_REPORTS, 0, 0)               \
+	X(0x10, START, start, NOLOG_IN_SESSIONS, 0, 0)              \
+	X(0x11, END, end, NOLOG_IN_SESSIONS, 0, 0)                  \
+	X(0x12, SESSION, session, NOLOG_IN_SESSIONS, 0, 0)          \
+	X(0x13, ALIVE, alive, NOLOG_IN_SESSIONS, 0, 0)              \
+	X(0x14, RESTART, restart, NOLOG_IN_SESSIONS, 0, 0)          \
+	X(0x18, USAGE, usage, NOLOG_IN_USAGE, 3, 1)                 \
+	X(0x20, LOOKUP, lookup, NOLOG_IN_LOOKUP, 0xffff, 0)         \
+	X(0x30, QUOTA, quota, NOLOG_IN_QUOTA, 0, 0)                 \
+	X(0x40, STATUS, status, NOLOG_IN_ADMIN, 0, 0)               \
+	X(0x80, ACK, ack, NOLOG_IN_REPORTS, 0, 0)                   \
+	X(0x81, WELCOME, welcome, NOLOG_IN_REPORTS, 0, 0)           \
+	X(0x8f, REFUSED, refused, NOLOG_IN_ALL, 0xffff, 0)          \
+	X(0xa0, RECORD, record, NOLOG_IN_LOOKUP, 7, 0)              \
+	X(0xa1, DONE, done, NOLOG_IN_LOOKUP | NOLOG_IN_ADMIN, 3, 0) \
+	X(0xb0, TOTAL, total, NOLOG_IN_QUOTA, 0, 0)                 \
 	X(0xc0, METRIC, metric, NOLOG_IN_ADMIN, 0, 0)
 
 #define NOLOG_X(number, NAME, name, roles, mask, aux) NOLOG_##NAME = number,
@@ -156,19 +156,18 @@ struct nolog_frame {
 	uint64_t seq;
 	union {
 		uint8_t none;
-#define NOLOG_X(number, NAME, name, roles, mask, aux)         \
-	struct {                                              \
-		uint8_t none_;                                \
-		NOLOG_##NAME##_FIELDS(NOLOG_DECL)             \
+#define NOLOG_X(number, NAME, name, roles, mask, aux) \
+	struct {                                      \
+		uint8_t none_;                        \
+		NOLOG_##NAME##_FIELDS(NOLOG_DECL)     \
 	} name;
 		NOLOG_FRAMES(NOLOG_X)
 #undef NOLOG_X
 	} u;
 };
 
-#define NOLOG_X(number, NAME, name, roles, mask, aux)                                     \
-	static_assert(NOLOG_FRAME_HEADER + 0 NOLOG_##NAME##_FIELDS(NOLOG_SUM) <=          \
-			  NOLOG_FRAME_SIZE,                                               \
+#define NOLOG_X(number, NAME, name, roles, mask, aux)                                              \
+	static_assert(NOLOG_FRAME_HEADER + 0 NOLOG_##NAME##_FIELDS(NOLOG_SUM) <= NOLOG_FRAME_SIZE, \
 		      #NAME " does not fit a frame");
 NOLOG_FRAMES(NOLOG_X)
 #undef NOLOG_X
@@ -231,11 +230,11 @@ static inline void nolog_frame_encode(uint8_t out[NOLOG_FRAME_SIZE], const struc
 	nolog_put64(out + 8, f->seq);
 	switch (f->type) {
 #define NOLOG_F(kind, n) (NOLOG_PUT_##kind(p, body->n), p += NOLOG_SIZE_##kind);
-#define NOLOG_X(number, NAME, name, roles, mask, aux_used)                 \
-	case number: {                                                     \
-		const __typeof__(f->u.name) *body = &f->u.name;            \
-		(void)body;                                                \
-		NOLOG_##NAME##_FIELDS(NOLOG_F) break;                      \
+#define NOLOG_X(number, NAME, name, roles, mask, aux_used)      \
+	case number: {                                          \
+		const __typeof__(f->u.name) *body = &f->u.name; \
+		(void)body;                                     \
+		NOLOG_##NAME##_FIELDS(NOLOG_F) break;           \
 	}
 		NOLOG_FRAMES(NOLOG_X)
 #undef NOLOG_X
@@ -259,16 +258,16 @@ static inline void nolog_frame_decode(struct nolog_frame *f, const uint8_t in[NO
 	f->aux = nolog_get32(in + 4);
 	f->seq = nolog_get64(in + 8);
 	switch (f->type) {
-#define NOLOG_F(kind, n)                       \
-	do {                                   \
-		NOLOG_GET_##kind(p, body->n);  \
-		p += NOLOG_SIZE_##kind;        \
+#define NOLOG_F(kind, n)                      \
+	do {                                  \
+		NOLOG_GET_##kind(p, body->n); \
+		p += NOLOG_SIZE_##kind;       \
 	} while (0);
-#define NOLOG_X(number, NAME, name, roles, mask, aux_used)           \
-	case number: {                                               \
-		__typeof__(f->u.name) *body = &f->u.name;            \
-		(void)body;                                          \
-		NOLOG_##NAME##_FIELDS(NOLOG_F) break;                \
+#define NOLOG_X(number, NAME, name, roles, mask, aux_used) \
+	case number: {                                     \
+		__typeof__(f->u.name) *body = &f->u.name;  \
+		(void)body;                                \
+		NOLOG_##NAME##_FIELDS(NOLOG_F) break;      \
 	}
 		NOLOG_FRAMES(NOLOG_X)
 #undef NOLOG_X
@@ -325,11 +324,11 @@ static inline enum nolog_refusal nolog_frame_check(const uint8_t in[NOLOG_FRAME_
 	if (from_client == (in[0] >= 0x80))
 		return NOLOG_UNKNOWN_TYPE;
 	switch (in[0]) {
-#define NOLOG_X(number, NAME, name, r, m, a)             \
-	case number:                                     \
-		roles = (r);                             \
-		mask = (m);                              \
-		uses_aux = (a);                          \
+#define NOLOG_X(number, NAME, name, r, m, a)               \
+	case number:                                       \
+		roles = (r);                               \
+		mask = (m);                                \
+		uses_aux = (a);                            \
 		body = 0 NOLOG_##NAME##_FIELDS(NOLOG_SUM); \
 		break;
 		NOLOG_FRAMES(NOLOG_X)

@@ -101,7 +101,8 @@ static void the_command_line_wins(void **state)
 	assert_string_equal(f->c->state, "/a");
 	config_free(f->c);
 	f->c = NULL;
-	assert_int_equal(config_read(&f->c, f->path, false, "/c", "/d", f->error, sizeof(f->error)), 0);
+	assert_int_equal(config_read(&f->c, f->path, false, "/c", "/d", f->error, sizeof(f->error)),
+			 0);
 	assert_string_equal(f->c->state, "/c");
 	assert_string_equal(f->c->keyring, "/c/keyring");
 	assert_string_equal(f->c->run, "/d");
@@ -215,7 +216,8 @@ static void repeated_allow_adds(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(read_text(f, "[sessions]\nallow = 10.8.0.0/16, fd00::/8\nallow = 10.9.0.1\n"), 0);
+	assert_int_equal(
+		read_text(f, "[sessions]\nallow = 10.8.0.0/16, fd00::/8\nallow = 10.9.0.1\n"), 0);
 	assert_int_equal(f->c->allow_count, 3);
 	assert_int_equal(f->c->allow[0].length, 112);
 	assert_int_equal(f->c->allow[1].length, 8);
