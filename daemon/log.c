@@ -34,19 +34,15 @@ static void put(int priority, const char *text)
 		n = snprintf(line, sizeof(line), "<%d>%s\n", priority, text);
 	else
 		n = snprintf(line, sizeof(line), "nologd: %s\n", text);
-	if (n < 0)
+	if (n <= 0)
 		return;
 	if ((size_t)n >= sizeof(line))
 		n = (int)sizeof(line) - 1;
-	/* It stays one line, and says nothing to a terminal, whatever stood in a file. */
+	/* It stays one line, and says nothing to a terminal, whatever stood in a path or a file. */
 	for (int i = 0; i < n; i++)
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
 	line[n - 1] = '\n';
-	/* One line, whatever a path or a word in it holds. */
-	for (int i = 0; i < n - 1; i++)
-		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
-			line[i] = '?';
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return;
 }

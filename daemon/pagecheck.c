@@ -577,13 +577,11 @@ int pagecheck_fd(int fd, const char *name, bool deep, struct pagecheck_result *o
 int pagecheck_txn(int fd, uint64_t *txn)
 {
 	struct walk w;
-	struct meta m;
+	struct meta m = { 0 };
 	int r = walk_begin(&w, fd, "", NULL);
 
 	if (r > 0)
 		r = metas_read(&w, &m);
-	else if (r == 0)
-		m.txn = 0;
 	if (r == 0)
 		*txn = m.txn;
 	return r;
