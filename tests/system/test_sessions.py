@@ -246,6 +246,39 @@ def test_sessions_that_cross_midnight_and_the_horizon():
             check()
 
 
+def test_a_retention_of_one_day_keeps_today_until_midnight():
+    t = 1795386600000  # 2026-11-22 22:30:00 UTC
+    config = TRUST + "[store]\nretention-days = 1\n"
+    with Workspace() as w:
+        with Daemon(w.state, w.run, config, faketime="@2026-11-22 22:30:00") as d:
+            d.report("nl-1", ("SESSION", {"start": t - HOUR, "end": t, "ip": "10.0.0.1"}),
+                     ("START", {"handle": 1, "start": t - HOUR, "ip": "10.0.0.2"}))
+            for stop in (d.kill9, d.term):
+                assert rows(d.lookup("10.0.0.1")[0]) == [("10.0.0.1", "nl-1", t - HOUR, t, 0)]
+                assert rows(d.lookup("10.0.0.2")[0])[0][2] == t - HOUR
+                stop()
+                d.start()
+            d.term()
+            d.faketime = "@2026-11-23 00:00:01"
+            d.start()
+            midnight = t + 90 * 60000
+            assert d.lookup("10.0.0.1")[0] == []
+            assert rows(d.lookup("10.0.0.2")[0]) == [("10.0.0.2", "nl-1", midnight, 0, RECORD_OPEN)]
+
+
+def test_nothing_is_acknowledged_that_is_not_kept_in_a_day_s_last_hours():
+    late = 1795388400000  # 2026-11-22 23:00:00 UTC
+    oldest = late - 23 * HOUR - 89 * DAY
+    with Workspace() as w:
+        with Daemon(w.state, w.run, TRUST, faketime="@2026-11-22 23:00:00") as d:
+            with d.reporter("sessions", "nl-1") as c:
+                whole = c.event("SESSION", start=oldest, end=oldest + HOUR, ip="10.0.0.1")
+                c.event("SESSION", start=oldest, end=oldest + DAY + HOUR, ip="10.0.0.2")
+                assert c.sync() == {whole: DAY_FORGOTTEN}
+            assert rows(d.lookup("10.0.0.2")[0]) == [
+                ("10.0.0.2", "nl-1", oldest + DAY, oldest + DAY + HOUR, 0)]
+
+
 def test_prefixes_of_every_length():
     with Workspace() as w, Daemon(w.state, w.run) as d:
         t = now_ms() - HOUR
