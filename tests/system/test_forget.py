@@ -266,8 +266,11 @@ def test_at_midnight_nothing_under_a_living_key_knows_the_day_that_falls_out():
         with Workspace() as w:
             clock = Clock(w, on_day(89, reported))
             with Daemon(w.state, w.run, TRUST, env=clock.env) as d:
-                d.report("nl-1", session("10.1.2.3", start, start + HOUR),
-                         session("10.1.2.5", start, start + 30 * HOUR),
+                with d.reporter("sessions", "nl-1") as c:
+                    whole = c.event("SESSION", start=start, end=start + HOUR, ip="10.1.2.3")
+                    # What is not kept any more is not acknowledged as if it were.
+                    assert c.sync() == ({} if reported < "22" else {whole: DAY_FORGOTTEN})
+                d.report("nl-1", session("10.1.2.5", start, start + 30 * HOUR),
                          ("START", {"handle": 1, "start": start, "ip": "10.9.9.9"}),
                          ("START", {"handle": 2, "start": start, "ip": "10.9.9.8"}),
                          ("END", {"handle": 2, "end": start + 5}))
