@@ -13,6 +13,8 @@
 #define EXPIRE_FRACTION 8
 #define EXPIRE_MIN_MS 250
 #define EXPIRE_MAX_MS (INT64_C(10) * 60 * 1000)
+#define SERVERS_MAX 60000u /* of a day; its list has room for 65,536 */
+#define SERVER_SLOTS (1u << 17)
 #define SCAN_SESSIONS 20000 /* looked at between two commits */
 
 struct sessionbook_rules {
@@ -40,6 +42,11 @@ struct scan {
 	struct scan *after;
 };
 
+struct known_server {
+	struct server_key key;
+	bool used;
+};
+
 struct sessionbook {
 	struct writer_book writer;
 	struct sessions *sessions;
@@ -47,6 +54,8 @@ struct sessionbook {
 	struct sessionbook_rules *rules;
 	uint8_t stream_key[SEAL_HASH_KEY_SIZE];
 	struct scan *scans;
+	struct known_server *servers;	  /* SERVER_SLOTS of them, by hash */
+	size_t servers_n, servers_before; /* known; in the longest list of a day at the start */
 	_Atomic uint64_t open, started, ended;
 };
 
@@ -93,17 +102,59 @@ static void show_open(struct sessionbook *b)
 	atomic_store_explicit(&b->open, sessions_open(b->sessions), memory_order_relaxed);
 }
 
+/* --- Which servers have reported --- */
+
+/* Where a server is, or would be; b->servers is never full. */
+static size_t server_at(const struct sessionbook *b, const struct server_key *server)
+{
+	size_t at = seal_hash(b->stream_key, server, sizeof(*server)) % SERVER_SLOTS;
+
+	while (b->servers[at].used && memcmp(&b->servers[at].key, server, sizeof(*server)) != 0)
+		at = (at + 1) % SERVER_SLOTS;
+	return at;
+}
+
+static void know_server(struct sessionbook *b, const struct server_key *server)
+{
+	struct known_server *s = &b->servers[server_at(b, server)];
+
+	if (s->used || b->servers_n >= SERVERS_MAX)
+		return;
+	s->used = true;
+	s->key = *server;
+	b->servers_n++;
+}
+
+/*
+ * A day's list of server IDs has 65,536 places.  Those that a day has already
+ * and those that have reported since the start are fewer, or a new one is
+ * refused: what it reports could not be written.
+ */
+static bool server_fits(const struct sessionbook *b, const struct server_key *server)
+{
+	return b->servers[server_at(b, server)].used ||
+	       b->servers_n + b->servers_before < SERVERS_MAX;
+}
+
 static enum nolog_refusal decide(void *arg, const struct writer_link *link,
 				 const struct sessions_time *t, const struct nolog_frame *event,
 				 struct effects *out)
 {
 	struct sessionbook *b = arg;
 	size_t before = sessions_open(b->sessions), after;
+	struct sessions_rules rules = b->rules->rules;
 	enum nolog_refusal r;
 
-	r = sessions_decide(b->sessions, &b->rules->rules, t, &link->server_key, event, out);
+	/* As if nothing more could be opened: in its place among the refusals. */
+	if (!server_fits(b, &link->server_key)) {
+		if (event->type == NOLOG_SESSION)
+			return NOLOG_OVER_CAPACITY;
+		rules.max_open = 0;
+	}
+	r = sessions_decide(b->sessions, &rules, t, &link->server_key, event, out);
 	if (r != NOLOG_OK)
 		return r;
+	know_server(b, &link->server_key);
 	after = sessions_open(b->sessions);
 	if (event->type == NOLOG_START || event->type == NOLOG_SESSION)
 		atomic_fetch_add_explicit(&b->started, 1, memory_order_relaxed);
@@ -157,6 +208,9 @@ static int apply(void *arg, const struct effect *e, int64_t running_ms)
 	struct sessionbook *b = arg;
 	int r = sessions_apply(b->sessions, e, running_ms);
 
+	/* Every layout of this book begins with the server. */
+	if (r == 0)
+		know_server(b, &e->u.open.server);
 	show_open(b);
 	return r;
 }
@@ -387,6 +441,13 @@ static bool room(void *arg)
 	return days_room(b->days);
 }
 
+static bool no_space(void *arg)
+{
+	const struct sessionbook *b = arg;
+
+	return days_no_space(b->days);
+}
+
 static int upkeep(void *arg, struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
 	(void)arg;
@@ -411,6 +472,7 @@ void sessionbook_free(struct sessionbook *b)
 	}
 	sessions_free(b->sessions);
 	sessionbook_rules_free(b->rules);
+	free(b->servers);
 	free(b);
 }
 
@@ -419,16 +481,21 @@ int sessionbook_new(struct sessionbook **out, struct days *days, struct keyring 
 {
 	struct sessionbook *b = calloc(1, sizeof(*b));
 	uint8_t key[SEAL_HASH_KEY_SIZE];
+	struct days_stats stats;
 	int r;
 
 	if (!b)
 		return -ENOMEM;
 	seal_random(key, sizeof(key));
-	r = sessions_new(&b->sessions, key);
+	b->servers = calloc(SERVER_SLOTS, sizeof(*b->servers));
+	r = b->servers ? sessions_new(&b->sessions, key) : -ENOMEM;
 	if (r < 0) {
+		free(b->servers);
 		free(b);
 		return r;
 	}
+	days_stats(days, &stats);
+	b->servers_before = stats.servers;
 	b->days = days;
 	b->rules = rules;
 	keyring_store(keyring, b->stream_key);
@@ -452,6 +519,7 @@ int sessionbook_new(struct sessionbook **out, struct days *days, struct keyring 
 		.flushed = flushed,
 		.flush = flush,
 		.room = room,
+		.no_space = no_space,
 		.query = query,
 		.work = work,
 		.upkeep = upkeep,

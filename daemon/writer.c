@@ -1014,8 +1014,8 @@ static bool go_round(struct writer *w, struct fault *fault, int *r)
 	moment(w, &t);
 	idle = !b->work(b->arg, &t);
 	/* Asked before the moment and after it: nothing is judged by a clock that leaps. */
-	stalled = stall(w, &w->stalled_room, LOG_STALLED_DAYS, !b->room(b->arg)) || held ||
-		  clock_held(w->o.clock);
+	(void)stall(w, &w->stalled_room, LOG_STALLED_DAYS, b->no_space && b->no_space(b->arg));
+	stalled = !b->room(b->arg) || held || clock_held(w->o.clock);
 	*r = stalled ? 0 : round_of_work(w, &t, fault);
 	if (*r < 0)
 		return false;

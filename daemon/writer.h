@@ -100,6 +100,8 @@ struct writer_book {
 	void (*flush)(void *arg);
 	/* False: no more until there is room further down. */
 	bool (*room)(void *arg);
+	/* ... and that is for want of space, not because it is busy; NULL: never. */
+	bool (*no_space)(void *arg);
 	/* A request of the query queue. */
 	void (*query)(void *arg, const struct request *r, const struct sessions_time *t);
 	/* Work between commits (slices of scans); true: there is more. */

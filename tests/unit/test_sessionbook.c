@@ -451,6 +451,39 @@ static void what_was_logged_comes_back(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* The n-th of many server IDs. */
+static enum nolog_refusal start_at(struct desk *d, unsigned n)
+{
+	struct writer_link link = { .stream = 1 };
+	struct sessions_time t = moment(d);
+	struct nolog_frame f = { .type = NOLOG_START };
+	char name[24];
+
+	(void)snprintf(name, sizeof(name), "s-%u", n);
+	memcpy(link.server, name, strlen(name));
+	server_pack(&link.server_key, link.server);
+	f.u.start.handle = 1;
+	f.u.start.start_ms = d->now;
+	ip4_make(f.u.start.ip, 1);
+	effects_clear(&d->out);
+	return d->book->decide(d->book->arg, &link, &t, &f, &d->out);
+}
+
+static void a_new_server_is_refused_before_a_day_s_list_is_full(void **state)
+{
+	struct desk *d = *state;
+	unsigned taken = 0;
+
+	while (taken < 65536 && start_at(d, taken) == NOLOG_OK)
+		taken++;
+	/* Below what a day's list can hold, with room to spare; and it stays so. */
+	assert_int_equal(taken, 60000);
+	assert_int_equal(start_at(d, taken), NOLOG_OVER_CAPACITY);
+	assert_int_equal(start_at(d, taken + 1), NOLOG_OVER_CAPACITY);
+	/* Those that are known go on. */
+	assert_int_equal(start_at(d, 5), NOLOG_HANDLE_OPEN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -466,6 +499,7 @@ int main(void)
 		TEST(the_rules_that_were_sent_last_count),
 		TEST(it_counts_what_began_and_ended),
 		TEST(what_was_logged_comes_back),
+		TEST(a_new_server_is_refused_before_a_day_s_list_is_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
