@@ -291,7 +291,7 @@ help:           ## this list
 	@echo '           T="words" X="words" (only, or all but, the tests whose names have one) JOBS=2'
 
 demo: deps      ## the five-minute tour: build, start, report, look up, forget
-	@$(SUBMAKE) programs
+	+@$(SUBMAKE) programs
 	@NOLOGD_BUILD='$(B)' tools/demo.sh
 
 run: programs   ## a nologd in the foreground, its state in build/run (stop with ^C)
@@ -314,11 +314,11 @@ RUN_TESTS = NOLOGD_TIMEOUT=$${NOLOGD_TIMEOUT:-$(if $(SAN)$(COV)$(WRAP),4,1)} \
 
 .PHONY: check check-unit check-system check-now check-unit-now check-system-now
 check: deps-check       ## all tests
-	@$(SUBMAKE) check-now
+	+@$(SUBMAKE) check-now
 check-unit: deps-check  ## the unit tests, and the fuzzers' seeds
-	@$(SUBMAKE) check-unit-now
+	+@$(SUBMAKE) check-unit-now
 check-system: deps-check ## the real programs, and real VPN servers
-	@$(SUBMAKE) check-system-now
+	+@$(SUBMAKE) check-system-now
 
 check-now: programs tests
 	@$(RUN_TESTS) $(SYSTEM_TESTS) $(UNIT_TESTS) $(FUZZERS)
@@ -329,8 +329,8 @@ check-system-now: programs
 
 .PHONY: coverage coverage-table
 coverage: deps-check    ## lines that the tests reach, a file a line
-	@$(SUBMAKE) COV=1 B=build/coverage check-now
-	@$(SUBMAKE) COV=1 B=build/coverage coverage-table
+	+@$(SUBMAKE) COV=1 B=build/coverage check-now
+	+@$(SUBMAKE) COV=1 B=build/coverage coverage-table
 coverage-table:
 	@cd $(B) && for d in daemon tools; do \
 		find $$d -name '*.gcda' | sort | xargs -r gcov -n -r -s '$(CURDIR)' 2>/dev/null; \
@@ -351,7 +351,7 @@ PYTHON     := tests/run $(wildcard tests/*/*.py)
 
 .PHONY: lint lint-now lint-format lint-tidy lint-cppcheck lint-scripts format check-man
 lint: deps-lint ## clang-format, clang-tidy, cppcheck, mandoc, shellcheck
-	@$(SUBMAKE) lint-now
+	+@$(SUBMAKE) lint-now
 lint-now: lint-format lint-tidy lint-cppcheck lint-scripts check-man
 lint-format:
 	@$(FORMAT) --dry-run -Werror $(C_FILES)
@@ -385,8 +385,8 @@ FUZZ_SECONDS ?= 10
 FUZZ_FLAGS   ?=
 .PHONY: fuzz fuzz-now
 fuzz: deps-fuzz ## every fuzzer for FUZZ_SECONDS, with clang, ASan and UBSan
-	@$(SUBMAKE) tests
-	@$(SUBMAKE) CC=clang SAN=fuzz B=build/fuzz fuzzers
+	+@$(SUBMAKE) tests
+	+@$(SUBMAKE) CC=clang SAN=fuzz B=build/fuzz fuzzers
 	@for f in $(FUZZERS); do \
 		n=$${f##*/fuzz_}; c=build/fuzz/corpus/$$n; s=tests/fuzz/corpus/$$n; \
 		mkdir -p $$c; "$$f" --write-seeds "$$c" >/dev/null || exit 1; \

@@ -159,7 +159,7 @@ static int run_sessions(const struct options *o, double *events_s)
 
 		/* A new server every time, so that no run meets another's open sessions. */
 		seal_random(&id, sizeof(id));
-		(void)snprintf(name, sizeof(name), "bench-%04x-%zu", id, i);
+		(void)snprintf(name, sizeof(name), "bench-%04x-%u", id, (unsigned)(i % 1000));
 		r = nolog_reporter_new(&servers[i].reporter, &ro);
 		servers[i].to_send = o->events / o->connections;
 		servers[i].open = o->open / o->connections + 1;
