@@ -320,7 +320,7 @@ static int next_manifest(const struct day *d, struct manifest *m, struct dayrun 
 		.through = d->through,
 	};
 	if (d->n - n >= DAYBLOCK_RUNS_MAX)
-		return -ENOSPC; /* until they have been merged */
+		return -EAGAIN; /* until they have been merged */
 	m->runs = calloc(d->n + 1, sizeof(*m->runs));
 	if (!m->runs)
 		return -ENOMEM;
@@ -338,14 +338,11 @@ static int next_manifest(const struct day *d, struct manifest *m, struct dayrun 
 	return 0;
 }
 
-/* What waits, IPv4 first, each part sorted; new servers are added to the list. */
-static int sorted_rows(struct day *d, struct dayrow **out, uint64_t counts[DAYFAMILIES])
+/* What waits and has a place; new servers are added to the list. */
+static int place_rows(struct day *d, struct dayrow *rows, uint64_t counts[DAYFAMILIES])
 {
-	struct dayrow *rows = malloc(2 * d->wait.n * sizeof(*rows));
 	uint32_t at[DAYFAMILIES] = { 0 };
 
-	if (!rows)
-		return -ENOMEM;
 	counts[DAYFAMILY_4] = counts[DAYFAMILY_6] = 0;
 	for (uint32_t i = 0; i < d->wait.n; i++)
 		counts[dayfamily_of(d->wait.rows[i].ip)]++;
@@ -353,16 +350,37 @@ static int sorted_rows(struct day *d, struct dayrow **out, uint64_t counts[DAYFA
 	for (uint32_t i = 0; i < d->wait.n; i++) {
 		const struct daywait_row *row = &d->wait.rows[i];
 		int32_t place = dayservers_add(&d->servers, &row->server);
-		struct dayrow *to = &rows[at[dayfamily_of(row->ip)]++];
+		struct dayrow *to;
 
-		if (place < 0) {
-			free(rows);
+		if (place == -ENOSPC)
+			continue;
+		if (place < 0)
 			return place;
-		}
+		to = &rows[at[dayfamily_of(row->ip)]++];
 		memcpy(to->ip, row->ip, sizeof(to->ip));
 		to->server = (uint16_t)place;
 		to->start = row->start;
 		to->end = row->end;
+	}
+	counts[DAYFAMILY_6] = at[DAYFAMILY_6] - counts[DAYFAMILY_4];
+	if (at[DAYFAMILY_4] < counts[DAYFAMILY_4])
+		memmove(rows + at[DAYFAMILY_4], rows + counts[DAYFAMILY_4],
+			counts[DAYFAMILY_6] * sizeof(*rows));
+	counts[DAYFAMILY_4] = at[DAYFAMILY_4];
+	return 0;
+}
+
+/* The same, IPv4 first, each part sorted. */
+static int sorted_rows(struct day *d, struct dayrow **out, uint64_t counts[DAYFAMILIES])
+{
+	struct dayrow *rows = malloc(2 * d->wait.n * sizeof(*rows));
+	int r = rows ? place_rows(d, rows, counts) : -ENOMEM;
+
+	if (r < 0) {
+		if (rows)
+			seal_wipe(rows, d->wait.n * sizeof(*rows));
+		free(rows);
+		return r;
 	}
 	dayrows_sort(rows, rows + d->wait.n, counts[DAYFAMILY_4]);
 	dayrows_sort(rows + counts[DAYFAMILY_4], rows + d->wait.n, counts[DAYFAMILY_6]);
@@ -379,7 +397,7 @@ static int write_run(struct day *d, struct daywrite *txn, const struct dayrow *r
 	if (!w)
 		return -ENOMEM;
 	r = dayrunwriter_begin(w, d->file, d->next_run, counts, 0, txn);
-	for (uint64_t i = 0; r == 0 && i < d->wait.n; i++)
+	for (uint64_t i = 0; r == 0 && i < counts[DAYFAMILY_4] + counts[DAYFAMILY_6]; i++)
 		r = dayrunwriter_add(w, i < counts[DAYFAMILY_4] ? DAYFAMILY_4 : DAYFAMILY_6,
 				     &rows[i]);
 	if (r == 0)
@@ -423,17 +441,29 @@ static int commit_run(struct day *d, uint64_t through, const struct dayrow *rows
 	return r;
 }
 
+static bool has_place(const struct daywait_row *row, const void *arg)
+{
+	return dayservers_find(arg, &row->server) >= 0;
+}
+
 int day_flush(struct day *d, uint64_t through)
 {
 	uint64_t counts[DAYFAMILIES];
 	uint32_t servers = d->servers.n;
 	struct dayrow *rows = NULL;
 	struct dayrun *run = NULL;
+	uint64_t n = 0;
 	int r = runs_reserve(d);
 
 	if (r == 0)
 		r = sorted_rows(d, &rows, counts);
 	if (r == 0)
+		n = counts[DAYFAMILY_4] + counts[DAYFAMILY_6];
+	if (r == 0 && n < d->wait.n)
+		through = d->wait.oldest > d->through ? d->wait.oldest - 1 : d->through;
+	if (r == 0 && n == 0)
+		d->wait.stuck = d->wait.n;
+	else if (r == 0)
 		r = commit_run(d, through, rows, counts, servers, &run);
 	if (rows)
 		seal_wipe(rows, 2 * d->wait.n * sizeof(*rows));
@@ -442,12 +472,17 @@ int day_flush(struct day *d, uint64_t through)
 		dayservers_cut(&d->servers, servers);
 		return r;
 	}
+	if (!run)
+		return 0;
 	runs_insert(d, run);
 	d->next_run++;
 	d->generation++;
 	d->through = through;
 	d->bytes = dayfile_bytes(d->file);
-	daywait_clear(&d->wait);
+	if (n == d->wait.n)
+		daywait_clear(&d->wait);
+	else
+		daywait_drop(&d->wait, has_place, &d->servers);
 	return 0;
 }
 

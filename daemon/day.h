@@ -17,7 +17,8 @@
 struct day {
 	int32_t number;
 	bool exists;	       /* has a file */
-	bool damaged;	       /* which cannot be read: reported, not served, not touched */
+	bool damaged;	       /* which cannot be read: reported, not served; set aside to write */
+	unsigned asides;       /* files of the day that were: what they held is not served */
 	bool busy;	       /* the other thread works with its file: stays open */
 	bool held;	       /* it is being rewritten: its rows wait */
 	struct dayfile *file;  /* when open */
@@ -51,8 +52,10 @@ int day_load(struct day *d, struct fault *fault);
 /* Makes the open, empty, temporary file one of a day without runs. */
 int day_write_empty(struct dayfile *f, int32_t number);
 /*
- * Writes what waits as a run, complete through that batch.  -ENOSPC: no room
- * now, nothing happened.
+ * Writes what waits as a run, complete through that batch.  Rows whose servers
+ * have no place in the list any more stay, and are stuck: the day is complete
+ * to before them only, so that a crash leaves some rows twice rather than none.
+ * -ENOSPC: no room now, -EAGAIN: too many runs; nothing happened.
  */
 int day_flush(struct day *d, uint64_t through);
 /*
@@ -65,6 +68,11 @@ int day_reap(struct day *d);
 /* Notes a run number whose blocks are to be deleted; -ENOMEM. */
 int day_garbage_add(struct day *d, uint32_t id);
 uint64_t day_rows(const struct day *d);
+/* Its own, or some that were set aside. */
+static inline bool day_has_files(const struct day *d)
+{
+	return d->exists || d->asides;
+}
 
 /* For whoever writes a day's file anew: its servers and a manifest, in one transaction. */
 int day_write_manifest(struct daywrite *w, const struct manifest *m,

@@ -36,6 +36,7 @@ struct want {
 
 struct dayview {
 	int32_t day;
+	unsigned asides; /* of the day: when there are more, these runs are in none of its files */
 	struct dayrun **runs; /* referenced */
 	uint32_t n;
 };
@@ -52,9 +53,11 @@ struct dayask {
 	bool scanning;
 	struct dayscan scan;
 	int32_t at;
+	unsigned at_asides;
 	struct day *day; /* that, for the step */
 	uint8_t *servers;
 	struct dayrange *ranges;
+	size_t ranges_n;
 	/* the days around */
 	struct want *wants; /* [0, done) were looked at, [done, n) are being, both sorted */
 	size_t wants_n, wants_room, done, group, group_end;
@@ -62,6 +65,29 @@ struct dayask {
 	uint64_t unreadable;
 	struct fault fault;
 };
+
+static void wipe_free(void *p, size_t size)
+{
+	if (p)
+		seal_wipe(p, size);
+	free(p);
+}
+
+/* Arrays of addresses do not leave copies behind: *room grows; false: no memory. */
+static bool grow(void **array, size_t n, size_t *room, size_t size)
+{
+	size_t more = *room ? 2 * *room : 16;
+	void *new = reallocarray(NULL, more, size);
+
+	if (!new)
+		return false;
+	if (n)
+		memcpy(new, *array, n * size);
+	wipe_free(*array, n * size);
+	*array = new;
+	*room = more;
+	return true;
+}
 
 static void no_memory(struct dayask *a)
 {
@@ -92,15 +118,13 @@ static struct lookup_row lookup_row_of(int32_t day, const uint8_t ip[NOLOG_IP_SI
 static void hold(struct dayask *a, int32_t day, const struct daywait_row *row)
 {
 	if (a->held_n == a->held_room) {
-		size_t room = a->held_room ? 2 * a->held_room : 16;
-		void *held = reallocarray(a->held, room, sizeof(*a->held));
+		void *held = a->held;
 
-		if (!held) {
+		if (!grow(&held, a->held_n, &a->held_room, sizeof(*a->held))) {
 			no_memory(a);
 			return;
 		}
 		a->held = held;
-		a->held_room = room;
 	}
 	a->held[a->held_n++] = (struct held){ .day = day, .row = *row };
 }
@@ -143,6 +167,7 @@ static bool add_view(struct dayask *a, const struct day *d)
 		view->runs[i] = dayrun_ref(d->runs[i]);
 	view->n = d->n;
 	view->day = d->number;
+	view->asides = d->asides;
 	a->views_n++;
 	return true;
 }
@@ -168,7 +193,7 @@ int dayask_new(struct dayask **out, struct lookup *l, struct dayset *set, int32_
 	for (size_t i = dayset_from(set, horizon); i < set->n; i++) {
 		struct day *d = set->at[i];
 
-		if (d->exists && !add_view(a, d)) {
+		if (day_has_files(d) && !add_view(a, d)) {
 			dayask_free(a);
 			return -ENOMEM;
 		}
@@ -188,12 +213,10 @@ void dayask_free(struct dayask *a)
 		free(a->views[i].runs);
 	}
 	free(a->views);
-	if (a->held)
-		seal_wipe(a->held, a->held_n * sizeof(*a->held));
-	free(a->held);
+	wipe_free(a->held, a->held_n * sizeof(*a->held));
 	free(a->servers);
-	free(a->ranges);
-	free(a->wants);
+	wipe_free(a->ranges, a->ranges_n * sizeof(*a->ranges));
+	wipe_free(a->wants, a->wants_n * sizeof(*a->wants));
 	free(a);
 }
 
@@ -223,10 +246,11 @@ static bool use_day(struct dayask *a, struct dayset *set, const struct dayview *
 	int r;
 
 	a->at = view->day;
+	a->at_asides = view->asides;
 	a->day = dayset_find(set, view->day);
-	if (a->day && a->day->damaged)
+	if (a->day && (a->day->damaged || a->day->asides))
 		note_unreadable(a, 0); /* reported when it was found */
-	if (!a->day || a->day->damaged || view->n == 0)
+	if (!a->day || a->day->damaged || a->day->asides != view->asides || view->n == 0)
 		return false;
 	r = dayset_use(set, a->day, &a->fault);
 	if (r < 0) {
@@ -236,6 +260,14 @@ static bool use_day(struct dayask *a, struct dayset *set, const struct dayview *
 		return false;
 	}
 	return true;
+}
+
+static bool new_ranges(struct dayask *a, size_t n)
+{
+	wipe_free(a->ranges, a->ranges_n * sizeof(*a->ranges));
+	a->ranges = calloc(n, sizeof(*a->ranges));
+	a->ranges_n = a->ranges ? n : 0;
+	return a->ranges;
 }
 
 static void begin_scan(struct dayask *a, const struct dayview *view, dayscan_fn *fn)
@@ -260,7 +292,9 @@ static bool go_on(struct dayask *a, struct dayset *set, unsigned *budget)
 	int r;
 
 	a->day = dayset_find(set, a->at);
-	if (!a->day) { /* forgotten meanwhile */
+	if (a->day && a->day->asides != a->at_asides)
+		note_unreadable(a, 0);
+	if (!a->day || a->day->asides != a->at_asides) { /* forgotten or set aside meanwhile */
 		a->scanning = false;
 		return false;
 	}
@@ -354,9 +388,7 @@ static void begin_window_day(struct dayask *a, struct dayset *set, const struct 
 	r = sort_servers(a, &behind);
 	if (r == 0)
 		return;
-	free(a->ranges);
-	a->ranges = malloc(sizeof(*a->ranges));
-	if (r < 0 || !a->ranges) {
+	if (r < 0 || !new_ranges(a, 1)) {
 		no_memory(a);
 		return;
 	}
@@ -396,15 +428,13 @@ static void add_want(struct dayask *a, const struct lookup_row *row, int32_t day
 	if (a->done && bsearch(&want, a->wants, a->done, sizeof(want), order_wants))
 		return;
 	if (a->wants_n == a->wants_room) {
-		size_t room = a->wants_room ? 2 * a->wants_room : 16;
-		void *wants = reallocarray(a->wants, room, sizeof(want));
+		void *wants = a->wants;
 
-		if (!wants) {
+		if (!grow(&wants, a->wants_n, &a->wants_room, sizeof(want))) {
 			no_memory(a);
 			return;
 		}
 		a->wants = wants;
-		a->wants_room = room;
 	}
 	a->wants[a->wants_n++] = want;
 }
@@ -539,9 +569,7 @@ static const struct dayview *view_of(const struct dayask *a, int32_t day)
 /* One range an address; the group is sorted by them. */
 static bool group_ranges(struct dayask *a, size_t *n)
 {
-	free(a->ranges);
-	a->ranges = malloc((a->group_end - a->group) * sizeof(*a->ranges));
-	if (!a->ranges)
+	if (!new_ranges(a, a->group_end - a->group))
 		return false;
 	*n = 0;
 	for (size_t i = a->group; i < a->group_end; i++) {

@@ -6,7 +6,9 @@
  * Another process than the daemon, perhaps while that is running: it reads
  * through LMDB's lock file, and opens files under a shared lock of their
  * directory, so that none is replaced meanwhile.  A file is looked at again
- * when it changed under its eyes.  Changes nothing.
+ * when it changed under its eyes.  What a daemon leaves while it works, blocks
+ * of runs that are coming or going, does not belong into a store at rest.
+ * Changes nothing.
  */
 #include "days.h"
 
@@ -14,12 +16,18 @@
 #include "dayset.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 /* How often a file that changes meanwhile is begun again. */
 #define TRIES 8
+/* How long a day that is being made may have its key and no file. */
+#define MAKING_MS 200
+/* More than a keyring has room for. */
+#define DAYS_MAX 128
 
 struct audit {
 	struct dayset set;
@@ -120,16 +128,20 @@ static int check_run(struct audit *a, const struct dayrun *run)
 	return 0;
 }
 
+enum block_kind { BLOCK_EXPECTED, BLOCK_OF_NO_RUN, BLOCK_TOO_MANY };
+
 /* Is it one of the blocks that the manifest makes us expect? */
-static bool expected(const struct day *d, uint64_t number)
+static enum block_kind block_kind(const struct day *d, uint64_t number)
 {
 	uint32_t id = (uint32_t)(number >> 32), index = (uint32_t)number & DAYBLOCK_INDEX_MAX;
 	unsigned kind = (unsigned)(number >> 24) & 0xff;
 
 	if (id == 0)
 		return number == DAYBLOCK_MANIFEST_NUMBER ||
-		       (kind == DAYBLOCK_SERVERS &&
-			index < dayblock_count(d->servers.n, DAYSERVERS_BLOCK));
+				       (kind == DAYBLOCK_SERVERS &&
+					index < dayblock_count(d->servers.n, DAYSERVERS_BLOCK))
+			       ? BLOCK_EXPECTED
+			       : BLOCK_TOO_MANY;
 	for (uint32_t i = 0; i < d->n; i++) {
 		const struct dayrun *run = d->runs[i];
 
@@ -139,16 +151,15 @@ static bool expected(const struct day *d, uint64_t number)
 			if ((kind == DAYBLOCK_ROWS + f && index < run->blocks[f]) ||
 			    (kind == DAYBLOCK_INDEX + f &&
 			     index < dayblock_count(run->blocks[f], dayaddr_block[f])))
-				return true;
-		return false;
+				return BLOCK_EXPECTED;
+		return BLOCK_TOO_MANY;
 	}
-	/* Of a run that is being written, or was merged and is being deleted. */
-	return true;
+	return BLOCK_OF_NO_RUN;
 }
 
 static int check_numbers(struct audit *a)
 {
-	uint64_t number = 0;
+	uint64_t number = 0, stray = 0;
 	int r = 0;
 
 	for (unsigned n = 0; r >= 0; n++) {
@@ -161,11 +172,22 @@ static int check_numbers(struct audit *a)
 		r = dayread_next(&a->read, &number);
 		if (r <= 0)
 			break;
-		if (!expected(a->day, number))
+		switch (block_kind(a->day, number)) {
+		case BLOCK_EXPECTED:
+			break;
+		case BLOCK_TOO_MANY:
 			find(a, number, "a block that no run has");
+			break;
+		case BLOCK_OF_NO_RUN: /* said once */
+			stray = stray ? stray : number;
+			break;
+		}
 		if (number++ == UINT64_MAX)
 			break;
 	}
+	/* Of a run that is being written, or was merged and is being deleted. */
+	if (r >= 0 && stray && !dayset_held(&a->set))
+		find(a, stray, "a block of a run that is not in the manifest");
 	return r < 0 ? r : 0;
 }
 
@@ -255,19 +277,31 @@ static void tell(struct audit *a)
 	a->sum.rows += a->rows;
 }
 
-static int audit_file(int32_t day, void *arg)
+static void name_aside(struct audit *a, int32_t day, unsigned aside)
+{
+	char name[DAYFILE_NAME_SIZE];
+
+	dayfile_aside_name(name, day, aside);
+	(void)snprintf(a->name, sizeof(a->name), "days/%s", name);
+}
+
+static int audit_file(int32_t day, unsigned aside, void *arg)
 {
 	struct audit *a = arg;
 	struct seal_key key;
 	int r = 1;
 
 	dayfile_fault_name(a->name, day);
+	if (aside)
+		name_aside(a, day, aside);
 	a->findings = a->blocks = a->rows = 0;
 	a->sum.files++;
 	if (day < a->horizon) {
 		find(a, 0, "a day before the horizon has a file");
 	} else if (day > a->today + 1) {
 		find(a, 0, "a day that has not come has a file");
+	} else if (aside) {
+		find(a, 0, "was set aside as damaged: what it holds is not served");
 	} else if (keyring_day(a->set.home.keyring, day, &key) < 0) {
 		find(a, 0, "its key is not in the keyring");
 	} else {
@@ -284,6 +318,50 @@ static int audit_file(int32_t day, void *arg)
 	if (a->progress)
 		a->progress(day, &a->sum, a->arg);
 	return 0;
+}
+
+/* --- Keys --- */
+
+struct keys {
+	int32_t days[DAYS_MAX]; /* without a file */
+	size_t n;
+};
+
+static int strike_key(int32_t day, unsigned aside, void *arg)
+{
+	struct keys *keys = arg;
+
+	(void)aside;
+	for (size_t i = 0; i < keys->n; i++)
+		if (keys->days[i] == day)
+			keys->days[i--] = keys->days[--keys->n];
+	return 0;
+}
+
+/* A day that has a key has a file, be it one that was set aside. */
+static int audit_keys(struct audit *a)
+{
+	struct keys keys;
+	int r;
+
+	keys.n = keyring_days(a->set.home.keyring, keys.days, DAYS_MAX);
+	for (size_t i = 0; i < keys.n; i++)
+		if (keys.days[i] < a->horizon) /* said elsewhere */
+			keys.days[i--] = keys.days[--keys.n];
+	r = dayset_each_file(&a->set, strike_key, &keys);
+	/* A day that is being made has its key first. */
+	for (int i = 0; i < TRIES && r == 0 && keys.n && dayset_held(&a->set); i++) {
+		(void)poll(NULL, 0, MAKING_MS);
+		r = dayset_each_file(&a->set, strike_key, &keys);
+	}
+	a->findings = a->blocks = a->rows = 0;
+	for (size_t i = 0; r == 0 && i < keys.n; i++) {
+		dayfile_fault_name(a->name, keys.days[i]);
+		find(a, 0, "is missing: the keyring has its key");
+	}
+	if (r == 0)
+		tell(a);
+	return r;
 }
 
 int days_audit(const char *dir, struct keyring *keyring, int32_t horizon, int32_t today,
@@ -315,6 +393,8 @@ int days_audit(const char *dir, struct keyring *keyring, int32_t horizon, int32_
 	}
 	if (r == 0)
 		r = dayset_each_file(&a.set, audit_file, &a);
+	if (r == 0)
+		r = audit_keys(&a);
 	dayset_close(&a.set);
 	free(a.list);
 	if (r < 0)

@@ -24,11 +24,7 @@ int dayrow_order(const struct dayrow *a, const struct dayrow *b)
 	uint32_t start_a = a->start & ~ROW_MORE, start_b = b->start & ~ROW_MORE;
 	int r = memcmp(a->ip, b->ip, NOLOG_IP_SIZE);
 
-	if (r)
-		return r;
-	if (a->server != b->server)
-		return a->server < b->server ? -1 : 1;
-	return start_a < start_b ? -1 : start_a > start_b;
+	return r ? r : start_a < start_b ? -1 : start_a > start_b;
 }
 
 int dayrows_count(enum dayfamily family, size_t len)

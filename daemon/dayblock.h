@@ -6,8 +6,8 @@
  * Blocks are numbered run << 32 | kind << 24 | index, so that a run's blocks
  * lie together.  Run 0 is the day's own: its manifest and its list of servers.
  * All blocks of a kind but the last are full, so that the number of rows tells
- * the number of blocks.  Rows are sorted by address, server and start; a block
- * of the index holds the first addresses of the run's blocks.
+ * the number of blocks.  Rows are sorted by address and start; a block of the
+ * index holds the first addresses of the run's blocks.
  *
  * Whatever a decoder is given was sealed by this daemon; it is still judged
  * byte by byte, because the daemon may have been another version, or wrong.
@@ -117,7 +117,7 @@ static inline bool dayrow_good(const struct dayrow *row, uint32_t servers)
 	       (end == row->end || end == DAYBLOCK_DAY_MS);
 }
 
-/* By address, server, start. */
+/* By address and start: servers change places when a day is rewritten. */
 int dayrow_order(const struct dayrow *a, const struct dayrow *b);
 /*
  * How many rows an opened block of rows holds.  -EBADMSG: none, or not whole

@@ -21,6 +21,9 @@
 #define PAGE 4096
 #define OVERFLOW_HEADER 16
 #define OVERFLOW_FLAG 0x04
+/* LMDB 0.9: a node of more than this goes to pages of its own. */
+#define NODE_HEADER 8
+#define NODE_MAX ((((PAGE - OVERFLOW_HEADER) / 2) & ~1) - 2)
 /* Space is reserved in pieces of this size. */
 #define RESERVE_STEP ((off_t)256 << 10)
 /* A few readers: this daemon's two threads, audits. */
@@ -66,7 +69,7 @@ static int mdb_error(int rc)
 	case MDB_READERS_FULL:
 		return -EAGAIN;
 	default:
-		return rc > 0 ? -rc : -EIO;
+		return rc > 0 ? dayfile_errno(rc) : -EIO;
 	}
 }
 
@@ -85,6 +88,19 @@ void dayfile_name(char out[DAYFILE_NAME_SIZE], int32_t day, bool temporary)
 	if (calendar_name(name, day) < 0)
 		(void)snprintf(name, sizeof(name), "no-day");
 	(void)snprintf(out, DAYFILE_NAME_SIZE, "%s%s.mdb", temporary ? "." : "", name);
+}
+
+void dayfile_aside_name(char out[DAYFILE_NAME_SIZE], int32_t day, unsigned n)
+{
+	char name[CALENDAR_NAME_SIZE];
+
+	if (calendar_name(name, day) < 0)
+		(void)snprintf(name, sizeof(name), "no-day");
+	if (n < 2)
+		(void)snprintf(out, DAYFILE_NAME_SIZE, "%s.damaged", name);
+	else
+		(void)snprintf(out, DAYFILE_NAME_SIZE, "%s.damaged-%u", name,
+			       n <= DAYFILE_ASIDE_MAX ? n : DAYFILE_ASIDE_MAX);
 }
 
 void dayfile_fault_name(char out[32], int32_t day)
@@ -124,7 +140,7 @@ static int walk(struct dayfile *f, const char *name, struct fault *fault)
 	int r;
 
 	if (fd < 0)
-		return fault_set(fault, -errno, name, 0, "cannot be opened");
+		return fault_set(fault, dayfile_errno(errno), name, 0, "cannot be opened");
 	r = pagecheck_fd(fd, name, false, &result, fault);
 	(void)close(fd); /* only read */
 	if (r == 0 && result.pages == 0)
@@ -150,16 +166,16 @@ static int prepare_lock(struct dayfile *f)
 	(void)snprintf(path, len, "%s-lock", f->path);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		r = -errno;
+		r = dayfile_errno(errno);
 	else if (st.st_size == 0) {
 		ssize_t n = pwrite(fd, zeros, sizeof(zeros), 0);
 
 		if (n < 0)
-			r = -errno;
+			r = dayfile_errno(errno);
 		else if (n < (ssize_t)sizeof(zeros) || fdatasync(fd) < 0)
-			r = n < (ssize_t)sizeof(zeros) ? -ENOSPC : -errno;
+			r = n < (ssize_t)sizeof(zeros) ? -ENOSPC : dayfile_errno(errno);
 		if (r < 0 && ftruncate(fd, 0) < 0) /* so that the next try begins again */
-			r = -errno;
+			r = dayfile_errno(errno);
 	}
 	if (fd >= 0)
 		(void)close(fd); /* synced */
@@ -286,7 +302,7 @@ int dayfile_seal_temporary(struct dayfile *f)
 	f->env = NULL;
 	fd = open(f->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || ftruncate(fd, (off_t)(info.me_last_pgno + 1) * PAGE) < 0 || fsync(fd) < 0)
-		r = -errno;
+		r = dayfile_errno(errno);
 	if (fd >= 0)
 		(void)close(fd); /* synced */
 	dayfile_close(f);
@@ -406,7 +422,7 @@ static int reserve(struct dayfile *f, uint64_t puts, uint64_t dels)
 	if (f->reserved != 0 && f->reserved < used)
 		f->reserved = used;
 	r = reserve_upto(fd, &f->reserved, used + (off_t)pages * PAGE, RESERVE_STEP);
-	return r == -EDQUOT ? -ENOSPC : r;
+	return r == -EDQUOT ? -ENOSPC : r < 0 ? dayfile_errno(-r) : 0;
 }
 
 int daywrite_begin(struct daywrite **out, struct dayfile *f, uint64_t puts, uint64_t dels)
@@ -439,8 +455,9 @@ int daywrite_begin(struct daywrite **out, struct dayfile *f, uint64_t puts, uint
  * header of its overflow page, and would free as many.  To walk all of these
  * headers when a file is opened would read every page of it; here only those
  * are looked at that are about to be believed.  (struct MDB_page of format 1:
- * number u64, pad u16, flags u16, pages u32; an overflow value begins behind
- * these 16 bytes at the beginning of a page, which no other value does.)
+ * number u64, pad u16, flags u16, pages u32; behind these 16 bytes a value
+ * begins that is too large for a leaf, in the map as well as in a page that
+ * this transaction has written.)
  */
 static int check_overflow(struct daywrite *w, MDB_val *key)
 {
@@ -455,12 +472,13 @@ static int check_overflow(struct daywrite *w, MDB_val *key)
 		return 0;
 	if (rc)
 		return write_error(rc);
-	if (((uintptr_t)value.mv_data & (page - 1)) != OVERFLOW_HEADER)
-		return 0;
+	if (NODE_HEADER + key->mv_size + value.mv_size <= NODE_MAX)
+		return 0; /* it stands in a leaf */
 	memcpy(header, (const uint8_t *)value.mv_data - OVERFLOW_HEADER, sizeof(header));
 	memcpy(&flags, header + 10, sizeof(flags));
 	memcpy(&pages, header + 12, sizeof(pages));
-	if (!(flags & OVERFLOW_FLAG) || pages != (OVERFLOW_HEADER + value.mv_size + page - 1) / page)
+	if (!(flags & OVERFLOW_FLAG) ||
+	    pages != (OVERFLOW_HEADER + value.mv_size + page - 1) / page)
 		return -EBADMSG;
 	return 0;
 }

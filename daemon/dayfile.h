@@ -17,11 +17,19 @@
 #include "fault.h"
 #include "keyring.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define DAYFILE_NAME_SIZE 24 /* ".YYYY-MM-DD.mdb-lock" and NUL */
+/* errno of a system call.  EBADMSG is the file system's own damage there, not a day's. */
+static inline int dayfile_errno(int error)
+{
+	return error == EBADMSG ? -EIO : -error;
+}
+
+#define DAYFILE_NAME_SIZE 24 /* "YYYY-MM-DD.damaged-NNNN" and NUL */
+#define DAYFILE_ASIDE_MAX 9999u
 #define DAYFILE_MAP (UINT64_C(64) << 30)
 #define DAYFILE_READ_MAX 256 /* blocks, in one read transaction */
 
@@ -43,6 +51,8 @@ enum dayfile_mode {
 
 /* "YYYY-MM-DD.mdb", with a dot before it when temporary. */
 void dayfile_name(char out[DAYFILE_NAME_SIZE], int32_t day, bool temporary);
+/* "YYYY-MM-DD.damaged", "YYYY-MM-DD.damaged-2" and so on: it was set aside as the n-th of its day. */
+void dayfile_aside_name(char out[DAYFILE_NAME_SIZE], int32_t day, unsigned n);
 /* "days/YYYY-MM-DD.mdb", for faults. */
 void dayfile_fault_name(char out[32], int32_t day);
 

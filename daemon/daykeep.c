@@ -21,6 +21,8 @@
 #define REWRITE_AGAIN_MS 600000
 /* Runs of one size that are merged. */
 #define MERGE_WIDTH 8
+/* Sizes of runs: powers of eight. */
+#define CLASSES 24
 
 void daykeep_report(struct daykeep *k, const struct fault *fault, uint64_t n)
 {
@@ -34,12 +36,37 @@ void daykeep_report(struct daykeep *k, const struct fault *fault, uint64_t n)
 
 /* --- Opening --- */
 
+/* A damaged file system under the keyring is no damaged day. */
+static int keyring_fault(struct fault *fault, int r)
+{
+	return fault_set(fault, dayfile_errno(-r), "keyring", 0, "cannot be written");
+}
+
 struct opening {
 	struct daykeep *k;
 	struct fault *fault;
 };
 
-static int open_day(int32_t number, void *arg)
+/* What a restart or the operator can mend is no damage: it ends the start. */
+static bool can_be_mended(int r)
+{
+	switch (r) {
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+	case -EPROTO:
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EAGAIN:
+	case -EACCES:
+	case -EPERM:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int open_day(int32_t number, unsigned aside, void *arg)
 {
 	const struct opening *o = arg;
 	struct daykeep *k = o->k;
@@ -52,11 +79,16 @@ static int open_day(int32_t number, void *arg)
 	d = dayset_get(&k->set, number);
 	if (!d)
 		return -ENOMEM;
+	if (aside) {
+		if (aside > d->asides)
+			d->asides = aside;
+		return 0;
+	}
 	d->exists = true;
 	r = dayset_use(&k->set, d, &fault);
 	if (r == 0)
 		r = day_load(d, &fault);
-	if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -EPROTO) {
+	if (can_be_mended(r)) {
 		*o->fault = fault;
 		return r;
 	}
@@ -98,11 +130,13 @@ int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t 
 	k->first = options->vouched && first < horizon ? horizon : first;
 	r = dayset_open(&k->set, &home, fault);
 	if (r == 0)
+		dayset_hold(&k->set);
+	if (r == 0)
 		r = dayset_survey(&k->set, k->first, fault);
 	if (r == 0 && options->vouched) {
 		r = keyring_forget_days(options->keyring, options->today, horizon);
 		if (r < 0)
-			(void)fault_set(fault, r, "keyring", 0, "cannot be written");
+			r = keyring_fault(fault, r);
 	}
 	if (r == 0)
 		r = dayset_clean(&k->set, options->vouched ? k->first : INT32_MIN, true, fault);
@@ -182,46 +216,56 @@ static int add_session(struct daykeep *k, uint64_t batch, struct daywait_row *ro
 	return 0;
 }
 
+/* The effect as a row, less its times, and these; 0: it is none. */
+static int row_of(struct daywait_row *row, int64_t times_ms[2], const uint8_t effect[EFFECT_SIZE])
+{
+	struct effect e;
+	int r = effect_decode(&e, effect);
+
+	if (r == 0 && e.type == EFFECT_CLOSE) {
+		row->server = e.u.close.server;
+		memcpy(row->ip, e.u.close.ip, sizeof(row->ip));
+		times_ms[0] = e.u.close.start_ms;
+		times_ms[1] = e.u.close.end_ms;
+		r = 1;
+	} else if (r == 0 && e.type == EFFECT_WHOLE) {
+		row->server = e.u.whole.server;
+		memcpy(row->ip, e.u.whole.ip, sizeof(row->ip));
+		times_ms[0] = e.u.whole.start_ms;
+		times_ms[1] = e.u.whole.end_ms;
+		r = 1;
+	}
+	seal_wipe(&e, sizeof(e));
+	return r;
+}
+
 int daykeep_add(struct daykeep *k, uint64_t batch, const uint8_t effect[EFFECT_SIZE],
 		int64_t now_ms)
 {
 	struct daywait_row row = { 0 };
-	struct effect e;
-	int r = effect_decode(&e, effect);
+	int64_t times_ms[2] = { 0 };
+	int r = row_of(&row, times_ms, effect);
 
-	if (r < 0)
-		return r;
-	if (e.type == EFFECT_CLOSE && e.u.close.start_ms <= e.u.close.end_ms) {
-		row.server = e.u.close.server;
-		memcpy(row.ip, e.u.close.ip, sizeof(row.ip));
-		return add_session(k, batch, &row, e.u.close.start_ms, e.u.close.end_ms, now_ms);
-	}
-	if (e.type == EFFECT_WHOLE && e.u.whole.start_ms <= e.u.whole.end_ms) {
-		row.server = e.u.whole.server;
-		memcpy(row.ip, e.u.whole.ip, sizeof(row.ip));
-		return add_session(k, batch, &row, e.u.whole.start_ms, e.u.whole.end_ms, now_ms);
-	}
-	return e.type == EFFECT_CLOSE || e.type == EFFECT_WHOLE ? -EBADMSG : 0;
+	if (r > 0)
+		r = times_ms[0] <= times_ms[1]
+			    ? add_session(k, batch, &row, times_ms[0], times_ms[1], now_ms)
+			    : -EBADMSG;
+	seal_wipe(&row, sizeof(row));
+	return r;
 }
 
 /* --- Writing --- */
 
+/* A damaged file is set aside when the other thread has let go of it. */
 static bool can_flush(const struct day *d)
 {
-	return d->wait.n && !d->held && !d->damaged;
+	return d->wait.n > d->wait.stuck && !d->held && !(d->damaged && d->busy);
 }
 
-bool daykeep_waits(const struct daykeep *k)
-{
-	for (size_t i = 0; i < k->set.n; i++)
-		if (k->set.at[i]->wait.n && !k->set.at[i]->damaged)
-			return true;
-	return false;
-}
-
-int64_t daykeep_due_ms(const struct daykeep *k, bool soon)
+int64_t daykeep_due_ms(const struct daykeep *k, uint64_t soon)
 {
 	int64_t since = INT64_MAX;
+	bool now = false;
 	size_t rows = 0;
 
 	for (size_t i = 0; i < k->set.n; i++) {
@@ -229,17 +273,23 @@ int64_t daykeep_due_ms(const struct daykeep *k, bool soon)
 
 		if (!can_flush(d))
 			continue;
-		rows += d->wait.n;
+		rows += d->wait.n - d->wait.stuck;
+		now |= d->wait.fresh <= soon;
 		if (d->wait.since_ms < since)
 			since = d->wait.since_ms;
 	}
 	if (rows == 0)
 		return INT64_MAX;
-	if (soon || rows >= k->options.flush_rows)
+	if (now || rows >= k->options.flush_rows)
 		since = 0;
 	else
 		since += k->options.flush_ms;
 	return since < k->retry_ms ? k->retry_ms : since;
+}
+
+bool daykeep_no_space(const struct daykeep *k)
+{
+	return k->no_space && daykeep_due_ms(k, 0) != INT64_MAX;
 }
 
 static void drop_waiting(struct daykeep *k, struct day *d)
@@ -255,7 +305,7 @@ static int make_file(struct daykeep *k, struct day *d, struct fault *fault)
 
 	seal_wipe(&key, sizeof(key));
 	if (r < 0)
-		return r == -ESTALE ? r : fault_set(fault, r, "keyring", 0, "cannot be written");
+		return r == -ESTALE ? r : keyring_fault(fault, r);
 	return dayset_make(&k->set, d, fault);
 }
 
@@ -272,33 +322,82 @@ static int flush_day(struct daykeep *k, struct day *d, struct fault *fault)
 		dayfile_fault_name(name, d->number);
 		return fault_set(fault, r, name, 0, "cannot be written");
 	}
-	k->waiting -= n;
+	k->waiting -= n - d->wait.n;
 	return 0;
+}
+
+/* Out of the way, so that the day's rows have where to go. */
+static int set_aside(struct daykeep *k, struct day *d, struct fault *fault)
+{
+	struct fault said = { 0 };
+	char name[32];
+	int r;
+
+	dayfile_fault_name(name, d->number);
+	if (!d->exists)
+		return fault_set(fault, -EIO, name, 0, "cannot be made");
+	if (k->done && k->done->day == d->number && !k->gone) {
+		/* It is of the file that goes. */
+		if (k->done->kind == MERGE_REWRITE)
+			dayset_drop_temporary(&k->set, d->number);
+		mergejob_free(k->done);
+		k->done = NULL;
+		d->held = false;
+	}
+	r = dayset_set_aside(&k->set, d, fault);
+	if (r < 0)
+		return r;
+	d->wait.stuck = 0;
+	(void)fault_set(&said, -EBADMSG, name, 0,
+			"set aside as damaged; its day goes on in a new file");
+	daykeep_report(k, &said, 0);
+	return 0;
+}
+
+/* A day's rows; -EBUSY: the other thread has the damaged file. */
+static int flush_anyhow(struct daykeep *k, struct day *d, struct fault *fault)
+{
+	int r = d->damaged ? -EBADMSG : flush_day(k, d, fault);
+
+	if (r != -EBADMSG)
+		return r;
+	if (!d->damaged) {
+		d->damaged = true;
+		daykeep_report(k, fault, 1);
+	}
+	if (d->busy) {
+		merger_cancel(k->merger);
+		return -EBUSY;
+	}
+	r = set_aside(k, d, fault);
+	if (r == 0)
+		r = flush_day(k, d, fault);
+	if (r == -EBADMSG) /* the new one too */
+		r = fault->error = -EIO;
+	return r;
 }
 
 int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *fault)
 {
-	*wrote = false;
+	*wrote = k->no_space = false;
 	k->retry_ms = 0;
 	for (size_t i = 0; i < k->set.n; i++) {
 		struct day *d = k->set.at[i];
 		struct fault found = { 0 };
+		size_t before = k->waiting;
 		int r;
 
 		if (!can_flush(d))
 			continue;
-		r = flush_day(k, d, &found);
-		if (r == 0) {
-			*wrote = true;
-		} else if (r == -ENOSPC ||
-			   r == -ERANGE) { /* -ERANGE: the keyring is a day behind */
+		r = flush_anyhow(k, d, &found);
+		*wrote |= k->waiting < before;
+		if (r == -ENOSPC || r == -ERANGE || r == -EAGAIN) {
+			/* -ERANGE: the keyring is a day behind; -EAGAIN: the merger is */
 			k->retry_ms = now_ms + RETRY_MS;
+			k->no_space |= r == -ENOSPC;
 		} else if (r == -ESTALE) {
 			drop_waiting(k, d); /* forgotten, by whatever road it came */
-		} else if (r == -EBADMSG) {
-			d->damaged = true;
-			daykeep_report(k, &found, 1);
-		} else {
+		} else if (r < 0 && r != -EBUSY) {
 			if (fault)
 				*fault = found;
 			return r;
@@ -326,11 +425,11 @@ uint64_t daykeep_flushed(const struct daykeep *k)
 
 static int forget_day(struct daykeep *k, struct day *d)
 {
-	int r = d->exists ? dayset_unlink(&k->set, d) : 0;
+	int r = day_has_files(d) ? dayset_unlink(&k->set, d) : 0;
 
 	if (r < 0)
 		return r;
-	k->forgotten_days += d->exists;
+	k->forgotten_days += day_has_files(d);
 	drop_waiting(k, d);
 	for (uint32_t i = 0; i < d->n; i++)
 		dayrun_wipe(d->runs[i]);
@@ -356,14 +455,14 @@ int daykeep_forget(struct daykeep *k, int32_t today, int64_t now_ms, struct faul
 		return 0;
 	r = keyring_forget_days(k->options.keyring, today, horizon);
 	if (r < 0)
-		return fault_set(fault, r, "keyring", 0, "cannot be written");
+		return keyring_fault(fault, r);
 	if (today > k->today)
 		k->moved_ms = now_ms;
 	k->today = today;
 	if (k->first < horizon)
 		k->first = horizon;
 	while (k->set.n && k->set.at[0]->number < k->first) {
-		any |= k->set.at[0]->exists;
+		any |= day_has_files(k->set.at[0]);
 		r = forget_day(k, k->set.at[0]);
 		if (r < 0)
 			return fault_set(fault, r, "days", 0, "a file cannot be removed");
@@ -382,19 +481,36 @@ int daykeep_forget(struct daykeep *k, int32_t today, int64_t now_ms, struct faul
 
 /* --- Merging --- */
 
+/* The smallest size of which there are eight runs; CLASSES: none. */
+static unsigned find_class(const struct day *d)
+{
+	unsigned count[CLASSES] = { 0 }, class = 0;
+
+	for (uint32_t i = 0; i < d->n; i++)
+		count[dayrun_class(d->runs[i])] += !d->runs[i]->damaged;
+	while (class < CLASSES && count[class] < MERGE_WIDTH)
+		class ++;
+	return class;
+}
+
 /* Eight runs of one size, the oldest; false: there are none. */
 static bool find_runs(const struct day *d, struct dayrun *found[MERGE_WIDTH])
 {
-	for (unsigned class = 0; class < 24; class ++) {
-		unsigned n = 0;
+	unsigned class = find_class(d), n = 0;
 
-		for (uint32_t i = 0; i < d->n && n < MERGE_WIDTH; i++)
-			if (!d->runs[i]->damaged && dayrun_class(d->runs[i]) == class)
-				found[n++] = d->runs[i];
-		if (n == MERGE_WIDTH)
+	for (uint32_t i = 0; i < d->n && class < CLASSES && n < MERGE_WIDTH; i++)
+		if (!d->runs[i]->damaged && dayrun_class(d->runs[i]) == class)
+			found[n++] = d->runs[i];
+	return n == MERGE_WIDTH;
+}
+
+/* True when there are runs to be merged, or blocks that nobody needs. */
+static bool has_work(const struct day *d)
+{
+	for (uint32_t i = 0; i < d->retired_n; i++)
+		if (d->retired[i]->refs == 1)
 			return true;
-	}
-	return false;
+	return d->garbage_n || find_class(d) < CLASSES;
 }
 
 /* Since when a day may be rewritten. */
@@ -504,9 +620,14 @@ int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
 		return now_ms + RETRY_MS;
 	for (size_t i = 0; i < k->set.n; i++) {
 		const struct day *d = k->set.at[i];
-		int64_t ms = d->exists && !d->damaged && wants_rewriting(d) ? rewrite_ms(k, d)
-									    : INT64_MAX;
+		int64_t ms = INT64_MAX;
 
+		if (!d->exists || d->damaged)
+			continue;
+		if (has_work(d))
+			ms = now_ms;
+		else if (wants_rewriting(d))
+			ms = rewrite_ms(k, d);
 		if (ms < next)
 			next = ms;
 	}
@@ -559,6 +680,7 @@ static int job_failed(struct daykeep *k, struct day *d, struct mergejob *job, in
 static void take_new_file(struct day *d, struct mergejob *job)
 {
 	uint64_t through = job->through, generation = job->generation + 1;
+	struct dayservers servers = d->servers;
 
 	for (uint32_t i = 0; i < d->n; i++)
 		dayrun_unref(d->runs[i]);
@@ -569,6 +691,8 @@ static void take_new_file(struct day *d, struct mergejob *job)
 	d->n = 1;
 	d->next_run = job->run->id + 1;
 	job->run = NULL;
+	d->servers = job->servers; /* in another order */
+	job->servers = servers;
 	d->rewritten = true;
 	d->through = through;
 	d->generation = generation;
@@ -618,6 +742,28 @@ static int put_outcome(struct daykeep *k, struct day *d, struct mergejob *job, i
 	return 0;
 }
 
+/* Nothing goes into a damaged file; one that proves to be is no worse than one that was. */
+static int put_or_drop(struct daykeep *k, struct day *d, int64_t now_ms, bool asking,
+		       struct fault *fault)
+{
+	struct fault found = { 0 };
+	int r = 0;
+
+	if (!d->damaged)
+		r = put_outcome(k, d, k->done, now_ms, asking, &found);
+	if (r == -EBADMSG) {
+		d->damaged = true;
+		daykeep_report(k, &found, 1);
+		r = 0;
+	} else if (r < 0) {
+		if (fault)
+			*fault = found;
+		return r;
+	}
+	r = d->damaged ? drop_outcome(k, d, k->done) : 0;
+	return r < 0 ? fault_set(fault, r, "days", 0, "no memory") : 0;
+}
+
 int daykeep_settle(struct daykeep *k, int64_t now_ms, bool asking, struct fault *fault)
 {
 	struct day *d;
@@ -639,7 +785,7 @@ int daykeep_settle(struct daykeep *k, int64_t now_ms, bool asking, struct fault 
 	if (d && k->done->error < 0)
 		r = job_failed(k, d, k->done, now_ms, fault);
 	else if (d)
-		r = put_outcome(k, d, k->done, now_ms, asking, fault);
+		r = put_or_drop(k, d, now_ms, asking, fault);
 	else
 		dayset_drop_temporary(&k->set, k->done->day); /* the day is forgotten */
 	if (r == -EAGAIN)
@@ -683,10 +829,14 @@ void daykeep_stats(const struct daykeep *k, struct days_stats *out)
 	for (size_t i = 0; i < k->set.n; i++) {
 		const struct day *d = k->set.at[i];
 
-		if (!d->exists)
+		if (!day_has_files(d))
 			continue;
 		if (out->days_held++ == 0)
 			out->oldest_day = d->number;
+		if (d->servers.n > out->servers)
+			out->servers = d->servers.n;
+		if (d->through > out->through)
+			out->through = d->through;
 		out->runs += d->n;
 		out->rows += day_rows(d);
 		out->bytes += d->bytes;

@@ -18,7 +18,8 @@ struct daykeep {
 	int32_t forgotten;     /* the newest today whose forgetting is complete; 0: none yet */
 	uint64_t handed;       /* the highest batch whose rows have all been added */
 	size_t waiting;	       /* rows, of all days */
-	int64_t retry_ms;      /* no space was found: not again before; 0: there was */
+	int64_t retry_ms;      /* something could not be written: not again before; 0: it could */
+	bool no_space;	       /* for want of space */
 	struct merger *merger; /* NULL: nothing is merged */
 	struct mergejob *job;  /* given to it */
 	struct mergejob *done; /* taken back, its outcome not yet in the day */
@@ -40,16 +41,17 @@ void daykeep_close(struct daykeep *k); /* the merger has been stopped */
 int daykeep_add(struct daykeep *k, uint64_t batch, const uint8_t effect[EFFECT_SIZE],
 		int64_t now_ms);
 /*
- * When what waits is to be written, soon: as soon as possible; INT64_MAX:
- * nothing is, or nothing can be.
+ * When what waits is to be written: rows of batches up to soon as soon as
+ * possible; INT64_MAX: nothing is, or nothing can be.
  */
-int64_t daykeep_due_ms(const struct daykeep *k, bool soon);
-/* True while rows wait that will be written when space or the merger allow it. */
-bool daykeep_waits(const struct daykeep *k);
+int64_t daykeep_due_ms(const struct daykeep *k, uint64_t soon);
+/* True while a want of space keeps rows from being written. */
+bool daykeep_no_space(const struct daykeep *k);
 /*
  * Writes what waits, but what cannot be written now: for want of space
- * (k->retry_ms is set), or of a day that is being rewritten or is damaged.
- * *wrote: some was.  A failure is one that must end the process.
+ * (k->retry_ms is set), or of a day that is being rewritten.  A damaged file is
+ * set aside for it.  *wrote: some was.  A failure is one that must end the
+ * process.
  */
 int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *fault);
 /* The highest batch whose rows are all in files. */

@@ -104,8 +104,10 @@ static int load_index(struct dayrun *run, enum dayfamily family, struct dayfile 
 			r = dayindex_decode(run->index[family] + first * dayaddr_size[family],
 					    family, left < per ? left : per, bytes, (size_t)r,
 					    &last);
-		if (r < 0)
+		if (r < 0) {
+			seal_wipe(bytes, sizeof(bytes));
 			return r == -ENOENT ? -EBADMSG : r;
+		}
 	}
 	seal_wipe(bytes, sizeof(bytes));
 	return 0;

@@ -62,13 +62,13 @@ struct days {
 	atomic_size_t waiting; /* rows in the queue (as effects) and in memory */
 	atomic_uint_fast64_t flushed;
 	atomic_int forgotten;
-	atomic_bool flush_soon, stop;
+	atomic_bool flush_soon, stop, no_space;
+	atomic_int broken; /* it has failed: nothing is written any more */
 
 	pthread_t thread;
 	bool started;
-	bool soon;     /* a flush was asked for and has not been possible */
+	uint64_t soon; /* rows of batches up to it are to be written without waiting for more */
 	bool stopping; /* look-ups get nothing any more */
-	int broken;    /* it has failed: nothing is written any more */
 	struct fault fault;
 	struct turn *turns, **turns_last;
 };
@@ -91,12 +91,12 @@ static void ring(void *arg)
 		return;
 }
 
-/* F never goes back; true when it moved. */
+/* F never goes back, nor on when rows may be missing; true when it moved. */
 static bool raise_flushed(struct days *d, uint64_t batch)
 {
 	uint_fast64_t seen = atomic_load(&d->flushed);
 
-	while (seen < batch)
+	while (seen < batch && !atomic_load(&d->broken))
 		if (atomic_compare_exchange_weak(&d->flushed, &seen, batch))
 			return true;
 	return false;
@@ -174,6 +174,14 @@ static struct message *message_new(enum message_kind kind, size_t effects)
 	return m;
 }
 
+/* What was in it are addresses. */
+static void message_free(struct message *m)
+{
+	if (m->n)
+		seal_wipe(m->effects, m->n * EFFECT_SIZE);
+	free(m);
+}
+
 static void send_message(struct days *d, struct message *m)
 {
 	bool was_empty;
@@ -229,7 +237,12 @@ int days_put(struct days *d, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZ
 
 bool days_room(const struct days *d)
 {
-	return atomic_load(&d->waiting) < d->room_rows;
+	return atomic_load(&d->waiting) < d->room_rows && !atomic_load(&d->broken);
+}
+
+bool days_no_space(const struct days *d)
+{
+	return atomic_load(&d->no_space);
 }
 
 uint64_t days_flushed(const struct days *d)
@@ -298,14 +311,17 @@ void days_stats(struct days *d, struct days_stats *out)
 
 /* --- The thread --- */
 
+/* The end.  -EBADMSG is what goes on: whoever is told must not mistake this for it. */
 static void failed(struct days *d, int error, const struct fault *fault)
 {
 	if (d->broken)
 		return;
+	error = error == -EBADMSG ? -EIO : error;
 	d->broken = error;
 	d->fault = *fault;
 	if (d->fault.error == 0)
-		d->fault = (struct fault){ .error = error, .what = "failed", .file = "days" };
+		d->fault = (struct fault){ .what = "failed", .file = "days" };
+	d->fault.error = error;
 	if (d->events.failed)
 		d->events.failed(&d->fault, d->events.arg);
 }
@@ -324,6 +340,7 @@ static void publish(struct days *d)
 	pthread_mutex_lock(&d->lock);
 	d->stats = stats;
 	pthread_mutex_unlock(&d->lock);
+	atomic_store(&d->no_space, daykeep_no_space(&d->keep));
 }
 
 /* F or the room for rows has moved. */
@@ -349,6 +366,8 @@ static void take_rows(struct days *d, const struct message *m)
 						.what = "what was handed on is no row",
 						.file = "days" });
 	}
+	if (d->broken)
+		return; /* they wait for ever */
 	/* One effect may be many rows, or none that is kept. */
 	n = d->keep.waiting - before;
 	if (n >= m->n)
@@ -478,10 +497,9 @@ static void drain(struct days *d)
 {
 	struct message *m, *next;
 	uint64_t handed;
-
 	/* Asked for before the queue is read: what was put before that is in it. */
-	if (atomic_exchange(&d->flush_soon, false))
-		d->soon = true;
+	bool soon = atomic_exchange(&d->flush_soon, false);
+
 	pthread_mutex_lock(&d->lock);
 	m = d->first;
 	d->first = NULL;
@@ -491,9 +509,11 @@ static void drain(struct days *d)
 	for (; m; m = next) {
 		next = m->next;
 		take_message(d, m);
-		free(m);
+		message_free(m);
 	}
 	d->keep.handed = handed;
+	if (soon)
+		d->soon = handed;
 }
 
 static void flush(struct days *d)
@@ -520,7 +540,6 @@ static void work(struct days *d)
 
 	if (d->broken)
 		return;
-	d->soon = d->soon && daykeep_waits(&d->keep);
 	r = daykeep_settle(&d->keep, now, d->turns, &fault);
 	if (r == 0 && daykeep_due_ms(&d->keep, d->soon) <= now)
 		flush(d);
@@ -606,7 +625,7 @@ int days_stop(struct days *d, struct fault *fault)
 	drain(d); /* what came while it stopped */
 	if (!d->broken)
 		flush(d);
-	r = d->broken ? d->broken : d->keep.retry_ms ? -ENOSPC : 0;
+	r = d->broken ? d->broken : d->keep.waiting ? -ENOSPC : 0;
 	if (d->broken && fault)
 		*fault = d->fault;
 	else if (r < 0)
@@ -626,7 +645,7 @@ void days_free(struct days *d)
 	for (m = d->first; m; m = next) {
 		next = m->next;
 		lookup_free(m->lookup);
-		free(m);
+		message_free(m);
 	}
 	daykeep_close(&d->keep);
 	(void)close(d->bell); /* an eventfd holds nothing */

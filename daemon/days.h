@@ -33,7 +33,10 @@ struct days_events {
 	void (*answered)(struct lookup *l, void *arg);
 	/* Rows were written or memory came free: F has moved, or there is room again. */
 	void (*progressed)(void *arg);
-	/* A failure that must end the process (I/O, memory), or damage met while reading (error -EBADMSG: goes on). */
+	/*
+	 * A failure that must end the process (I/O, memory): nothing is written any
+	 * more; or damage of a day (-EBADMSG, and nothing else is): the days go on.
+	 */
 	void (*failed)(const struct fault *fault, void *arg);
 	void *arg;
 };
@@ -42,24 +45,26 @@ struct days_options {
 	const char *dir;	 /* the directory "…/days", made (0700) when absent */
 	struct keyring *keyring; /* borrowed */
 	int retention_days;
-	int32_t today;		 /* at the start; days before the horizon are removed when vouched */
-	bool vouched;		 /* the clock is: expired files may be removed */
-	size_t flush_rows;	 /* 0: 65,536 */
-	int64_t flush_ms;	 /* 0: 600,000 */
+	int32_t today;	   /* at the start; days before the horizon are removed when vouched */
+	bool vouched;	   /* the clock is: expired files may be removed */
+	size_t flush_rows; /* 0: 65,536 */
+	int64_t flush_ms;  /* 0: 600,000 */
 	int64_t rewrite_after_ms; /* 0: 3 h after a day's end it is rewritten as one run */
-	size_t map_bytes;	 /* 0: 64 GiB a file */
+	size_t map_bytes;	  /* 0: 64 GiB a file */
 	struct days_events events;
 };
 
 struct days_stats {
-	size_t waiting_rows;   /* not yet in a file, the queue included */
-	unsigned days_held;    /* days with a file */
-	int32_t oldest_day;    /* of these; 0: none */
+	size_t waiting_rows; /* not yet in a file, the queue included */
+	unsigned days_held;  /* days with a file */
+	int32_t oldest_day;  /* of these; 0: none */
 	uint64_t runs;
-	uint64_t rows;	       /* stored */
-	uint64_t bytes;	       /* of all day files */
+	uint64_t rows;	/* stored */
+	uint64_t bytes; /* of all day files */
 	uint64_t flushes, merges, rewrites, forgotten_days;
-	uint64_t unreadable;   /* blocks or files that could not be read */
+	uint64_t unreadable; /* blocks or files that could not be read */
+	size_t servers;	     /* in the longest list of a day's */
+	uint64_t through;    /* the highest batch up to which a day's file says it is complete */
 };
 
 /*
@@ -67,7 +72,10 @@ struct days_stats {
  * over temporary ones, reads dictionaries and block indexes.  A living day's
  * file without its key: -ENOKEY; two damaged manifests or the like: the file
  * is reported through events.failed, not served, and the others are (it is
- * not touched).  Starts no thread.
+ * not touched, until rows of its day are to be written: then it is set aside
+ * as YYYY-MM-DD.damaged, reported again, and they go into a new one; look-ups
+ * of the day are incomplete from then on).  days_stats() is good after it.
+ * Starts no thread.
  */
 int days_open(struct days **out, const struct days_options *options, struct fault *fault);
 /*
@@ -95,6 +103,8 @@ void days_free(struct days *d);
 int days_put(struct days *d, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n);
 /* True while waiting rows are below the bound (4 x flush_rows). */
 bool days_room(const struct days *d);
+/* True while waiting rows could not be written for want of space; it is tried again. */
+bool days_no_space(const struct days *d);
 /* F: the highest batch whose finished sessions are all in day files. */
 uint64_t days_flushed(const struct days *d);
 /* Asks; answered through events.answered, exact addresses before scans. */

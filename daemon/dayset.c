@@ -20,11 +20,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum dayset_name dayset_parse(const char *name, int32_t *day)
+/* "", "-2" to "-9999": the first, the second and so on; 0: none of these. */
+static unsigned parse_aside(const char *s)
 {
+	unsigned n = 0;
+
+	if (*s == '\0')
+		return 1;
+	if (*s++ != '-' || *s == '0')
+		return 0;
+	for (; *s >= '0' && *s <= '9' && n <= DAYFILE_ASIDE_MAX; s++)
+		n = 10 * n + (unsigned)(*s - '0');
+	return *s == '\0' && n >= 2 && n <= DAYFILE_ASIDE_MAX ? n : 0;
+}
+
+enum dayset_name dayset_parse(const char *name, int32_t *day, unsigned *aside)
+{
+	static const char damaged[] = ".damaged";
 	bool dot = name[0] == '.';
 	const char *rest = dot ? name + 1 : name;
 	char date[CALENDAR_NAME_SIZE];
+
+	*aside = 0;
 
 	if (strnlen(rest, sizeof(date)) < sizeof(date))
 		return DAYSET_NONE;
@@ -37,7 +54,9 @@ enum dayset_name dayset_parse(const char *name, int32_t *day)
 		return dot ? DAYSET_TEMPORARY : DAYSET_FILE;
 	if (strcmp(rest, ".mdb-lock") == 0)
 		return dot ? DAYSET_TEMPORARY : DAYSET_LOCK;
-	return DAYSET_NONE;
+	if (!dot && strncmp(rest, damaged, strlen(damaged)) == 0)
+		*aside = parse_aside(rest + strlen(damaged));
+	return *aside ? DAYSET_ASIDE : DAYSET_NONE;
 }
 
 int dayset_open(struct dayset *s, const struct dayfile_home *home, struct fault *fault)
@@ -46,13 +65,13 @@ int dayset_open(struct dayset *s, const struct dayfile_home *home, struct fault 
 
 	*s = (struct dayset){ .home = *home, .dirfd = -1 };
 	if (!made && errno != EEXIST)
-		return fault_set(fault, -errno, "days", 0, "cannot be made");
+		return fault_set(fault, dayfile_errno(errno), "days", 0, "cannot be made");
 	s->dirfd = open(home->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (s->dirfd < 0)
-		return fault_set(fault, -errno, "days", 0, "cannot be opened");
+		return fault_set(fault, dayfile_errno(errno), "days", 0, "cannot be opened");
 	if (made) {
 		int parent = openat(s->dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		int r = parent < 0 || fsync(parent) < 0 ? -errno : 0;
+		int r = parent < 0 || fsync(parent) < 0 ? dayfile_errno(errno) : 0;
 
 		if (parent >= 0)
 			(void)close(parent); /* synced */
@@ -86,15 +105,16 @@ static int list_names(struct dayset *s, char (**out)[DAYFILE_NAME_SIZE], size_t 
 	char(*names)[DAYFILE_NAME_SIZE] = NULL;
 	size_t room = 0, count = 0;
 	struct dirent *e;
+	unsigned aside;
 	int32_t day;
-	int r = dir ? 0 : -errno;
+	int r = dir ? 0 : dayfile_errno(errno);
 
 	if (!dir && fd >= 0)
 		(void)close(fd); /* only read */
 	while (r == 0 && (errno = 0, e = readdir(dir))) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
-		if (dayset_parse(e->d_name, &day) == DAYSET_NONE) {
+		if (dayset_parse(e->d_name, &day, &aside) == DAYSET_NONE) {
 			(void)snprintf(strange, strange_size, "days/%.20s", e->d_name);
 			continue;
 		}
@@ -111,7 +131,7 @@ static int list_names(struct dayset *s, char (**out)[DAYFILE_NAME_SIZE], size_t 
 		(void)snprintf(names[count++], DAYFILE_NAME_SIZE, "%.23s", e->d_name);
 	}
 	if (r == 0 && errno)
-		r = -errno;
+		r = dayfile_errno(errno);
 	if (dir)
 		(void)closedir(dir); /* only read */
 	if (r < 0) {
@@ -130,6 +150,7 @@ int dayset_survey(struct dayset *s, int32_t first, struct fault *fault)
 	char(*names)[DAYFILE_NAME_SIZE];
 	char strange[32] = "";
 	struct seal_key key;
+	unsigned aside;
 	int32_t day;
 	size_t n;
 	int r = list_names(s, &names, &n, strange, sizeof(strange));
@@ -139,7 +160,9 @@ int dayset_survey(struct dayset *s, int32_t first, struct fault *fault)
 	if (strange[0])
 		r = fault_set(fault, -EINVAL, strange, 0, "does not belong here");
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (dayset_parse(names[i], &day) != DAYSET_FILE || day < first)
+		enum dayset_name kind = dayset_parse(names[i], &day, &aside);
+
+		if ((kind != DAYSET_FILE && kind != DAYSET_ASIDE) || day < first)
 			continue;
 		r = keyring_day(s->home.keyring, day, &key);
 		seal_wipe(&key, sizeof(key));
@@ -170,6 +193,7 @@ int dayset_clean(struct dayset *s, int32_t first, bool temporaries, struct fault
 	char(*names)[DAYFILE_NAME_SIZE];
 	char strange[32];
 	bool any = false;
+	unsigned aside;
 	int32_t day;
 	size_t n;
 	int r = list_names(s, &names, &n, strange, sizeof(strange));
@@ -177,14 +201,15 @@ int dayset_clean(struct dayset *s, int32_t first, bool temporaries, struct fault
 	if (r < 0)
 		return fault_set(fault, r, "days", 0, "cannot be read");
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		enum dayset_name kind = dayset_parse(names[i], &day);
+		enum dayset_name kind = dayset_parse(names[i], &day, &aside);
 
 		if (kind == DAYSET_TEMPORARY
 			    ? !temporaries
 			    : day >= first && (kind != DAYSET_LOCK || listed(names, n, day)))
 			continue;
 		if (unlinkat(s->dirfd, names[i], 0) < 0 && errno != ENOENT)
-			r = fault_set(fault, -errno, "days", 0, "a file cannot be removed");
+			r = fault_set(fault, dayfile_errno(errno), "days", 0,
+				      "a file cannot be removed");
 		any = true;
 	}
 	free(names);
@@ -196,19 +221,23 @@ int dayset_clean(struct dayset *s, int32_t first, bool temporaries, struct fault
 	return r;
 }
 
-int dayset_each_file(struct dayset *s, int (*fn)(int32_t day, void *arg), void *arg)
+int dayset_each_file(struct dayset *s, dayset_file_fn *fn, void *arg)
 {
 	char(*names)[DAYFILE_NAME_SIZE];
 	char strange[32];
+	unsigned aside;
 	int32_t day;
 	size_t n;
 	int r = list_names(s, &names, &n, strange, sizeof(strange));
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; r == 0 && i < n; i++)
-		if (dayset_parse(names[i], &day) == DAYSET_FILE)
-			r = fn(day, arg);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		enum dayset_name kind = dayset_parse(names[i], &day, &aside);
+
+		if (kind == DAYSET_FILE || kind == DAYSET_ASIDE)
+			r = fn(day, aside, arg);
+	}
 	free(names);
 	return r;
 }
@@ -322,7 +351,7 @@ static void names_of(int32_t day, bool temporary, char name[DAYFILE_NAME_SIZE],
 
 static int unlink_at(struct dayset *s, const char *name)
 {
-	return unlinkat(s->dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+	return unlinkat(s->dirfd, name, 0) < 0 && errno != ENOENT ? dayfile_errno(errno) : 0;
 }
 
 void dayset_drop_temporary(struct dayset *s, int32_t number)
@@ -345,7 +374,7 @@ static int rename_file(struct dayset *s, int32_t number)
 	names_of(number, true, from, from_lock);
 	names_of(number, false, to, to_lock);
 	if (renameat(s->dirfd, from, s->dirfd, to) < 0)
-		return -errno;
+		return dayfile_errno(errno);
 	r = unlink_at(s, to_lock);
 	if (r == 0)
 		r = unlink_at(s, from_lock);
@@ -387,7 +416,7 @@ int dayset_replace(struct dayset *s, struct day *d, struct fault *fault)
 	int r;
 
 	if (flock(s->dirfd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK || errno == EINTR ? -EAGAIN : -errno;
+		return errno == EWOULDBLOCK || errno == EINTR ? -EAGAIN : dayfile_errno(errno);
 	dayfile_fault_name(name, d->number);
 	close_file(s, d);
 	r = rename_file(s, d->number);
@@ -399,6 +428,34 @@ int dayset_replace(struct dayset *s, struct day *d, struct fault *fault)
 	return r;
 }
 
+int dayset_set_aside(struct dayset *s, struct day *d, struct fault *fault)
+{
+	char name[DAYFILE_NAME_SIZE], lock[DAYFILE_NAME_SIZE + 8], to[DAYFILE_NAME_SIZE];
+	char fault_name[32];
+	int r = 0;
+
+	close_file(s, d);
+	names_of(d->number, false, name, lock);
+	dayfile_aside_name(to, d->number, d->asides + 1);
+	if (d->asides == DAYFILE_ASIDE_MAX)
+		r = -EEXIST;
+	else if (renameat(s->dirfd, name, s->dirfd, to) < 0)
+		r = dayfile_errno(errno);
+	if (r == 0)
+		r = unlink_at(s, lock);
+	if (r == 0)
+		r = dayset_sync(s);
+	if (r < 0) {
+		dayfile_fault_name(fault_name, d->number);
+		return fault_set(fault, r, fault_name, 0, "is damaged and cannot be set aside");
+	}
+	day_unload(d);
+	d->asides++;
+	d->exists = d->damaged = false;
+	d->bytes = 0;
+	return 0;
+}
+
 int dayset_unlink(struct dayset *s, struct day *d)
 {
 	char name[DAYFILE_NAME_SIZE], lock[DAYFILE_NAME_SIZE + 8];
@@ -408,10 +465,35 @@ int dayset_unlink(struct dayset *s, struct day *d)
 		close_file(s, d);
 	names_of(d->number, false, name, lock);
 	r = unlink_at(s, name);
-	return r < 0 ? r : unlink_at(s, lock);
+	if (r == 0)
+		r = unlink_at(s, lock);
+	for (unsigned i = 1; r == 0 && i <= d->asides; i++) {
+		dayfile_aside_name(name, d->number, i);
+		r = unlink_at(s, name);
+	}
+	return r;
+}
+
+/*
+ * A lock that is asked about and never waited for, beside the one that guards
+ * the opening of files.  On a file system that has no such locks an audit takes
+ * a store that runs for a copy.
+ */
+void dayset_hold(struct dayset *s)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+
+	(void)fcntl(s->dirfd, F_OFD_SETLK, &lock);
+}
+
+bool dayset_held(const struct dayset *s)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(s->dirfd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 int dayset_sync(struct dayset *s)
 {
-	return fsync(s->dirfd) < 0 ? -errno : 0;
+	return fsync(s->dirfd) < 0 ? dayfile_errno(errno) : 0;
 }

@@ -36,8 +36,16 @@ int dayset_survey(struct dayset *s, int32_t first, struct fault *fault);
  * nobody is making one, temporary files.
  */
 int dayset_clean(struct dayset *s, int32_t first, bool temporaries, struct fault *fault);
-/* Calls fn for each day that has a file, ascending; nonzero stops and is handed back. */
-int dayset_each_file(struct dayset *s, int (*fn)(int32_t day, void *arg), void *arg);
+/*
+ * Calls fn for each day's file, ascending, and for those that were set aside;
+ * nonzero stops and is handed back.  aside: 0, or the how manieth it is.
+ */
+typedef int dayset_file_fn(int32_t day, unsigned aside, void *arg);
+int dayset_each_file(struct dayset *s, dayset_file_fn *fn, void *arg);
+/* Says to audits that a daemon has the directory, as long as it is open. */
+void dayset_hold(struct dayset *s);
+/* True while another process does. */
+bool dayset_held(const struct dayset *s);
 
 struct day *dayset_find(const struct dayset *s, int32_t number);
 /* The same, added when it is not there; NULL: no memory. */
@@ -55,14 +63,25 @@ int dayset_make(struct dayset *s, struct day *d, struct fault *fault);
 int dayset_replace(struct dayset *s, struct day *d, struct fault *fault);
 /* Removes the temporary file of a day, if there is one. */
 void dayset_drop_temporary(struct dayset *s, int32_t number);
-/* Unlinks the day's files; they are closed first unless the other thread has them. */
+/*
+ * The day's damaged file gets another name, and is not looked at any more; the
+ * day goes on without a file.  Nobody else has it open.
+ */
+int dayset_set_aside(struct dayset *s, struct day *d, struct fault *fault);
+/*
+ * Unlinks the day's files, those set aside too; it is closed first unless the
+ * other thread has it.
+ */
 int dayset_unlink(struct dayset *s, struct day *d);
 /* Takes the day out of the set; it is the caller's to free. */
 void dayset_take(struct dayset *s, struct day *d);
 int dayset_sync(struct dayset *s);
 
-/* The day of "YYYY-MM-DD.mdb" or "YYYY-MM-DD.mdb-lock", with or without a dot before it. */
-enum dayset_name { DAYSET_FILE, DAYSET_LOCK, DAYSET_TEMPORARY, DAYSET_NONE };
-enum dayset_name dayset_parse(const char *name, int32_t *day);
+/*
+ * The day of "YYYY-MM-DD.mdb" or "YYYY-MM-DD.mdb-lock", with or without a dot
+ * before it, or of "YYYY-MM-DD.damaged", "-2" and so on: *aside tells which.
+ */
+enum dayset_name { DAYSET_FILE, DAYSET_LOCK, DAYSET_TEMPORARY, DAYSET_ASIDE, DAYSET_NONE };
+enum dayset_name dayset_parse(const char *name, int32_t *day, unsigned *aside);
 
 #endif

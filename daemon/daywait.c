@@ -74,8 +74,10 @@ int daywait_add(struct daywait *w, const struct daywait_row *row, uint64_t batch
 		if (r < 0)
 			return r;
 	}
-	if (w->n == 0) {
+	if (w->n == 0)
 		w->oldest = batch;
+	if (w->n == w->stuck) {
+		w->fresh = batch;
 		w->since_ms = now_ms;
 	}
 	w->rows[w->n] = *row;
@@ -98,6 +100,24 @@ const struct daywait_row *daywait_next(const struct daywait *w, const struct day
 	return row_at(w, row->next);
 }
 
+void daywait_drop(struct daywait *w, daywait_drop_fn *drop, const void *arg)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < w->n; i++)
+		if (!drop(&w->rows[i], arg))
+			w->rows[kept++] = w->rows[i];
+	if (kept == 0) {
+		daywait_clear(w);
+		return;
+	}
+	seal_wipe(w->rows + kept, (w->n - kept) * sizeof(*w->rows));
+	w->n = w->stuck = kept;
+	memset(w->heads, 0, w->heads_n * sizeof(*w->heads));
+	for (uint32_t i = 0; i < kept; i++)
+		link_row(w, i);
+}
+
 void daywait_clear(struct daywait *w)
 {
 	if (w->rows)
@@ -110,12 +130,12 @@ void daywait_clear(struct daywait *w)
 /* The bytes that decide the order, the least first; those that are alike in all are passed over. */
 #define SORT_BYTES 22
 static const uint8_t sort_offset[SORT_BYTES] = {
+	offsetof(struct dayrow, server),
+	offsetof(struct dayrow, server) + 1,
 	offsetof(struct dayrow, start),
 	offsetof(struct dayrow, start) + 1,
 	offsetof(struct dayrow, start) + 2,
 	offsetof(struct dayrow, start) + 3,
-	offsetof(struct dayrow, server),
-	offsetof(struct dayrow, server) + 1,
 	15,
 	14,
 	13,
@@ -140,7 +160,7 @@ static inline unsigned sort_byte(const struct dayrow *row, unsigned b)
 {
 	unsigned v = ((const uint8_t *)row)[sort_offset[b]];
 
-	return b == 3 ? v & 0x7f : v;
+	return b == 5 ? v & 0x7f : v;
 }
 
 static void move_rows(struct dayrow *to, const struct dayrow *from, size_t n, unsigned b,

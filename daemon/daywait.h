@@ -20,8 +20,10 @@ struct daywait {
 	uint32_t n, room;
 	uint32_t *heads; /* of the chains, number + 1; a power of two of them */
 	uint32_t heads_n;
-	uint64_t oldest;  /* batch of the first row */
-	int64_t since_ms; /* when it came */
+	uint32_t stuck;	  /* the first rows so many, which could not be written */
+	uint64_t oldest;  /* batch of the first row, or an older one */
+	uint64_t fresh;	  /* of the first that is not stuck */
+	int64_t since_ms; /* when that came */
 };
 
 /* -ENOMEM: nothing changed.  row->next is not looked at. */
@@ -29,6 +31,9 @@ int daywait_add(struct daywait *w, const struct daywait_row *row, uint64_t batch
 /* The first row that may have this address, and the next one; NULL: no more.  Compare. */
 const struct daywait_row *daywait_first(const struct daywait *w, const uint8_t ip[NOLOG_IP_SIZE]);
 const struct daywait_row *daywait_next(const struct daywait *w, const struct daywait_row *row);
+/* Takes out the rows that drop says true of; what is left is stuck. */
+typedef bool daywait_drop_fn(const struct daywait_row *row, const void *arg);
+void daywait_drop(struct daywait *w, daywait_drop_fn *drop, const void *arg);
 /* Wipes and frees; empty afterwards. */
 void daywait_clear(struct daywait *w);
 

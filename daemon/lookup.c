@@ -71,14 +71,43 @@ struct lookup *lookup_new(const struct nolog_frame *question, struct exits *exit
 	return l;
 }
 
+/* Addresses do not stay behind in memory that is free. */
+static void free_rows(struct lookup *l)
+{
+	if (l->rows)
+		explicit_bzero(l->rows, l->room * sizeof(*l->rows));
+	free(l->rows);
+	l->rows = NULL;
+	l->n = l->room = 0;
+}
+
+static bool grow_rows(struct lookup *l)
+{
+	size_t room = l->room ? 2 * l->room : 16, n = l->n;
+	struct lookup_row *rows = reallocarray(NULL, room, sizeof(*rows));
+
+	if (!rows)
+		return false;
+	if (n)
+		memcpy(rows, l->rows, n * sizeof(*rows));
+	free_rows(l);
+	l->rows = rows;
+	l->n = n;
+	l->room = room;
+	return true;
+}
+
 void lookup_free(struct lookup *l)
 {
 	if (!l)
 		return;
 	exits_unref(l->exits);
 	free(l->behind);
-	free(l->rows);
+	free_rows(l);
+	if (l->records)
+		explicit_bzero(l->records, l->record_count * sizeof(*l->records));
 	free(l->records);
+	explicit_bzero(l, sizeof(*l));
 	free(l);
 }
 
@@ -124,16 +153,9 @@ bool lookup_add(struct lookup *l, const struct lookup_row *row)
 		code_set(l, NOLOG_DONE_LIMIT);
 		return false;
 	}
-	if (l->n == l->room) {
-		size_t room = l->room ? 2 * l->room : 16;
-		void *rows = reallocarray(l->rows, room, sizeof(*l->rows));
-
-		if (!rows) {
-			code_set(l, NOLOG_DONE_UNREADABLE);
-			return false;
-		}
-		l->rows = rows;
-		l->room = room;
+	if (l->n == l->room && !grow_rows(l)) {
+		code_set(l, NOLOG_DONE_UNREADABLE);
+		return false;
 	}
 	l->rows[l->n++] = *row;
 	return true;
@@ -372,7 +394,5 @@ void lookup_finish(struct lookup *l, int64_t horizon_ms)
 	drop_rows(l, true);
 	join_rows(l);
 	make_records(l);
-	free(l->rows);
-	l->rows = NULL;
-	l->n = l->room = 0;
+	free_rows(l);
 }

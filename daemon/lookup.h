@@ -19,9 +19,9 @@
 #include <stdint.h>
 
 /* Of a collected row. */
-#define LOOKUP_OPEN 1u	  /* has not ended; end_ms is INT64_MAX */
-#define LOOKUP_BEFORE 2u  /* began on an earlier day: start_ms is that day's 00:00 */
-#define LOOKUP_AFTER 4u	  /* went on the next day: end_ms is the next day's 00:00 */
+#define LOOKUP_OPEN 1u	 /* has not ended; end_ms is INT64_MAX */
+#define LOOKUP_BEFORE 2u /* began on an earlier day: start_ms is that day's 00:00 */
+#define LOOKUP_AFTER 4u	 /* went on the next day: end_ms is the next day's 00:00 */
 
 struct lookup_row {
 	uint8_t ip[NOLOG_IP_SIZE];
@@ -43,12 +43,13 @@ struct lookup {
 	uint8_t ip[NOLOG_IP_SIZE]; /* bits beyond length are zero */
 	uint8_t length;		   /* 0: any address of both families */
 	bool one_server;
-	struct server_key server;  /* if one_server */
-	int64_t from_ms, to_ms;	   /* both inclusive */
-	int64_t horizon_ms;	   /* when it was asked; 0: whatever the stations keep */
-	size_t limit;		   /* of records */
-	struct exits *exits;	   /* counted; may be NULL */
-	struct server_key *behind; /* servers with a shared exit address in the prefix (and equal to server if one_server); ascending */
+	struct server_key server; /* if one_server */
+	int64_t from_ms, to_ms;	  /* both inclusive */
+	int64_t horizon_ms;	  /* when it was asked; 0: whatever the stations keep */
+	size_t limit;		  /* of records */
+	struct exits *exits;	  /* counted; may be NULL */
+	struct server_key *
+		behind; /* servers with a shared exit address in the prefix (and equal to server if one_server); ascending */
 	size_t behind_count;
 
 	/* where it came from; the stations do not look */

@@ -37,6 +37,30 @@ struct work {
 	struct dayrunwriter writer;
 };
 
+static int order_servers(const void *a, const void *b)
+{
+	return memcmp(a, b, SERVER_KEY_SIZE);
+}
+
+/* The day's servers in another order; false: no memory. */
+static bool sort_servers(struct mergejob *job, const struct dayservers *servers)
+{
+	struct server_key *keys = calloc(servers->n + 1, sizeof(*keys));
+	bool good = keys;
+
+	job->places = calloc(servers->n + 1, sizeof(*job->places));
+	if (good && servers->n) {
+		memcpy(keys, servers->keys, servers->n * sizeof(*keys));
+		qsort(keys, servers->n, sizeof(*keys), order_servers);
+	}
+	for (uint32_t i = 0; good && i < servers->n; i++)
+		good = dayservers_add(&job->servers, &keys[i]) >= 0;
+	for (uint32_t i = 0; good && job->places && i < servers->n; i++)
+		job->places[i] = (uint16_t)dayservers_find(&job->servers, &servers->keys[i]);
+	free(keys);
+	return good && job->places;
+}
+
 struct mergejob *mergejob_new(enum mergejob_kind kind, const struct day *d,
 			      struct dayrun *const *runs, uint32_t n)
 {
@@ -51,8 +75,7 @@ struct mergejob *mergejob_new(enum mergejob_kind kind, const struct day *d,
 	job->through = d->through;
 	job->runs = calloc(n + 1, sizeof(struct dayrun *));
 	job->ids = calloc(d->garbage_n + 1, sizeof(*job->ids));
-	job->servers = calloc(d->servers.n + 1, sizeof(*job->servers));
-	if (!job->runs || !job->ids || !job->servers) {
+	if (!job->runs || !job->ids || (kind == MERGE_REWRITE && !sort_servers(job, &d->servers))) {
 		mergejob_free(job);
 		return NULL;
 	}
@@ -61,8 +84,6 @@ struct mergejob *mergejob_new(enum mergejob_kind kind, const struct day *d,
 	if (kind == MERGE_DELETE)
 		for (; job->n < d->garbage_n; job->n++)
 			job->ids[job->n] = d->garbage[job->n];
-	if (d->servers.n)
-		memcpy(job->servers, d->servers.keys, d->servers.n * sizeof(*job->servers));
 	job->servers_n = d->servers.n;
 	return job;
 }
@@ -76,7 +97,8 @@ void mergejob_free(struct mergejob *job)
 	dayrun_unref(job->run);
 	free(job->runs);
 	free(job->ids);
-	free(job->servers);
+	dayservers_clear(&job->servers);
+	free(job->places);
 	free(job);
 }
 
@@ -135,6 +157,8 @@ static int next_row(struct work *w, struct source *s)
 	    ((s->block > 1 || s->at > 1) && dayrow_order(&s->row, &row) > 0))
 		return bad_block(
 			w, s, dayblock_number(s->run->id, DAYBLOCK_ROWS + w->family, s->block - 1));
+	if (w->job->places)
+		row.server = w->job->places[row.server];
 	s->row = row;
 	return 1;
 }
@@ -259,7 +283,7 @@ static int write_manifest(struct mergejob *job, struct dayfile *f)
 	if (r < 0)
 		return r;
 	memcpy(run.rows, job->run->rows, sizeof(run.rows));
-	r = day_write_manifest(txn, &m, job->servers, 0);
+	r = day_write_manifest(txn, &m, job->servers.keys, 0);
 	if (r < 0) {
 		daywrite_abort(txn);
 		return r;

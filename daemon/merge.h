@@ -29,10 +29,15 @@ struct mergejob {
 	struct dayfile *file; /* open, borrowed */
 	struct dayrun **runs; /* n of them, each with a reference of the job's */
 	uint32_t n;
-	uint32_t id;		    /* of the run to be written */
-	uint32_t *ids;		    /* MERGE_DELETE: n of them */
-	struct server_key *servers; /* MERGE_REWRITE: the day's */
-	uint32_t servers_n;
+	uint32_t id;	    /* of the run to be written */
+	uint32_t *ids;	    /* MERGE_DELETE: n of them */
+	uint32_t servers_n; /* of the day */
+	/*
+	 * MERGE_REWRITE: the day's in the order of their names, so that the new file
+	 * does not tell which was heard of first, and where each of the old order is.
+	 */
+	struct dayservers servers;
+	uint16_t *places;
 	uint64_t generation, through; /* MERGE_REWRITE: of the day */
 	/* the outcome */
 	int error; /* -ECANCELED; -ENOSPC: later; -ENOKEY: forgotten; -EBADMSG: see fault */

@@ -506,8 +506,14 @@ def self_check_damaged(s, path, data):
         assert len(d.lookup("192.0.2.1", from_=now_ms() - 1000)[0]) == 1
         assert d.status()["unreadable_total"] > 0
     assert path.name in s.daemon.logs()[said:], s.daemon.logs()[said:]
-    assert path.read_bytes() == data, "a damaged file was changed"
+    assert where_it_is(path).read_bytes() == data, "a damaged file was changed"
     s.restore()
+
+
+def where_it_is(path):
+    """A damaged file is set aside when the log still has rows of its day."""
+    aside = path.with_suffix(".damaged")
+    return aside if os.path.lexists(aside) else path
 
 
 def test_symlinks_and_other_things_instead_of_files():
@@ -547,7 +553,7 @@ def test_symlinks_and_other_things_instead_of_files():
             _, code = s.found()
             assert code == DONE_UNREADABLE
             assert d.status()["stalled"] == 0
-        assert (away / path.name).read_bytes() == before and path.is_symlink()
+        assert (away / path.name).read_bytes() == before and where_it_is(path).is_symlink()
 
 
 def test_strangers_among_the_days_are_not_removed():

@@ -218,7 +218,8 @@ static void a_damaged_overflow_header_is_not_believed(void **state)
 	assert_int_equal(daywrite_put(w, 1, block, sizeof(block)), 0);
 	assert_int_equal(daywrite_commit(w), 0);
 	assert_int_equal(daywrite_begin(&w, f, 1, 1), 0);
-	assert_int_equal(daywrite_put(w, 1, block, sizeof(block)), 0); /* a sound one may be replaced */
+	assert_int_equal(daywrite_put(w, 1, block, sizeof(block)),
+			 0); /* a sound one may be replaced */
 	assert_int_equal(daywrite_commit(w), 0);
 	assert_int_equal(dayfile_seal_temporary(f), 0);
 	lie_about_overflow_pages(&p);
@@ -260,6 +261,26 @@ static void full_map_is_no_room_and_no_harm(void **state)
 	place_remove(&p);
 }
 
+static void damage_of_the_file_system_is_no_damage_of_a_day(void **state)
+{
+	(void)state;
+	assert_int_equal(dayfile_errno(EBADMSG), -EIO);
+	assert_int_equal(dayfile_errno(ENOSPC), -ENOSPC);
+}
+
+static void files_set_aside_have_names_of_their_own(void **state)
+{
+	char name[DAYFILE_NAME_SIZE];
+
+	(void)state;
+	dayfile_aside_name(name, TODAY, 1);
+	assert_string_equal(name, "2026-11-22.damaged");
+	dayfile_aside_name(name, TODAY, 2);
+	assert_string_equal(name, "2026-11-22.damaged-2");
+	dayfile_aside_name(name, TODAY, DAYFILE_ASIDE_MAX);
+	assert_string_equal(name, "2026-11-22.damaged-9999");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +291,8 @@ int main(void)
 		cmocka_unit_test(swapped_file_cannot_be_opened),
 		cmocka_unit_test(a_damaged_overflow_header_is_not_believed),
 		cmocka_unit_test(full_map_is_no_room_and_no_harm),
+		cmocka_unit_test(damage_of_the_file_system_is_no_damage_of_a_day),
+		cmocka_unit_test(files_set_aside_have_names_of_their_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

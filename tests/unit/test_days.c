@@ -1,13 +1,28 @@
 /* SPDX-License-Identifier: ISC */
 /* The days as their users see them: rows in, answers out, nothing after the horizon. */
+#include "daykeep.h"
 #include "dayoracle.h"
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+
+/* In the place of the C library's: a file system may say that its own structures are damaged. */
+static atomic_bool unlinking_fails;
+
+int unlinkat(int dir, const char *name, int flags)
+{
+	if (atomic_load(&unlinking_fails)) {
+		errno = EBADMSG;
+		return -1;
+	}
+	return (int)syscall(SYS_unlinkat, dir, name, flags);
+}
 
 /* --- A running store --- */
 
@@ -366,6 +381,521 @@ static void damaged_day_is_reported_and_the_others_are_served(void **state)
 	lookup_free(l);
 	assert_true(has_file(&s, TODAY - 1));
 	store_stop(&s);
+	store_end(&s);
+}
+
+/* --- Set aside --- */
+
+static void path_of(const struct store *s, char path[300], const char *name)
+{
+	(void)snprintf(path, 300, "%s/%s", s->place.dir, name);
+}
+
+static bool has_name(const struct store *s, const char *name)
+{
+	char path[300];
+
+	path_of(s, path, name);
+	return access(path, F_OK) == 0;
+}
+
+static void damage(const struct store *s, const char *name)
+{
+	char path[300];
+	int fd;
+
+	path_of(s, path, name);
+	fd = open(path, O_WRONLY);
+	assert_true(fd >= 0);
+	for (off_t at = 2 * 4096; at < 20 * 4096; at += 64)
+		assert_int_equal(pwrite(fd, "damage", 6, at), 6);
+	close(fd);
+}
+
+/*
+ * What is not seen until it is written to: every overflow page claims to be
+ * many.  A list of hundreds of servers has one, and a manifest of many runs.
+ */
+static void damage_quietly(const struct store *s, const char *name)
+{
+	const uint32_t pages = 1000;
+	uint8_t page[4096];
+	char path[300];
+	int fd;
+
+	path_of(s, path, name);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	for (off_t at = 2 * 4096; pread(fd, page, sizeof(page), at) == 4096; at += 4096)
+		if (page[10] & 0x04)
+			assert_int_equal(pwrite(fd, &pages, sizeof(pages), at + 12), sizeof(pages));
+	close(fd);
+}
+
+/* Also when there is damage. */
+static void wait_flushed_anyhow(struct store *s)
+{
+	days_flush_soon(s->days);
+	pthread_mutex_lock(&s->lock);
+	while (days_flushed(s->days) < s->batch)
+		pthread_cond_wait(&s->bell, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void check_found(struct store *s, const struct told *t, size_t n, unsigned code)
+{
+	struct lookup *l = store_ask(s, t->ip, 128, -1, t->start, t->end, NULL, 100);
+
+	assert_int_equal(l->record_count, n);
+	assert_int_equal(l->code, code);
+	lookup_free(l);
+}
+
+static void damaged_file_is_set_aside_when_rows_wait_for_its_day(void **state)
+{
+	struct told t[4] = { told_make(0x0a000001, 1, T0, T0 + HOUR),
+			     told_make(0x0a000002, 2, T0, T0 + HOUR),
+			     told_make(0x0a000003, 300, T0, T0 + HOUR),
+			     told_make(0x0a000004, 1, T0 - 2 * DAY, T0 - 2 * DAY + HOUR) };
+	struct told many[300];
+	struct days_stats stats;
+	struct seal_key key;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t[0], 1);
+	store_put(&s, &t[3], 1);
+	store_stop(&s);
+	damage(&s, "2026-11-22.mdb");
+	store_start(&s);
+	assert_int_equal(s.faults, 1);
+	assert_false(has_name(&s, "2026-11-22.damaged")); /* nothing waits */
+	store_put(&s, &t[1], 1);
+	wait_flushed_anyhow(&s);
+	assert_int_equal(s.faults, 2);
+	assert_int_equal(s.fault.error, -EBADMSG);
+	assert_string_equal(s.fault.file, "days/2026-11-22.mdb");
+	assert_string_equal(s.fault.what, "set aside as damaged; its day goes on in a new file");
+	assert_true(has_name(&s, "2026-11-22.damaged") && has_name(&s, "2026-11-22.mdb"));
+	for (int restart = 0; restart < 2; restart++) {
+		check_found(&s, &t[0], 0, NOLOG_DONE_UNREADABLE);
+		check_found(&s, &t[1], 1, NOLOG_DONE_UNREADABLE);
+		check_found(&s, &t[3], 1, NOLOG_DONE_COMPLETE);
+		days_stats(s.days, &stats);
+		assert_int_equal(stats.days_held, 2);
+		assert_int_equal(stats.through, 3);
+		assert_int_equal(stats.servers, 1);
+		store_stop(&s);
+		store_start(&s);
+	}
+	assert_int_equal(s.faults, 2);
+	for (unsigned i = 0; i < 300; i++)
+		many[i] = told_make(0x0b000000 + i, i, T0, T0 + HOUR);
+	store_put(&s, many, 300);
+	store_stop(&s);
+	/* again; this time it is seen when it is written to */
+	damage_quietly(&s, "2026-11-22.mdb");
+	store_start(&s);
+	check_found(&s, &t[1], 1, NOLOG_DONE_UNREADABLE);
+	assert_int_equal(s.faults, 2);
+	store_put(&s, &t[2], 1);
+	wait_flushed_anyhow(&s);
+	assert_int_equal(s.faults, 4);
+	assert_true(has_name(&s, "2026-11-22.damaged-2"));
+	check_found(&s, &t[1], 0, NOLOG_DONE_UNREADABLE);
+	check_found(&s, &t[2], 1, NOLOG_DONE_UNREADABLE);
+	/* they are forgotten with the day */
+	s.faults = 0;
+	store_advance(&s, TODAY + 89);
+	assert_true(has_name(&s, "2026-11-22.damaged"));
+	store_advance(&s, TODAY + 90);
+	assert_int_equal(keyring_day(s.place.keyring, TODAY, &key), -ENOKEY);
+	assert_false(has_name(&s, "2026-11-22.damaged") || has_name(&s, "2026-11-22.damaged-2") ||
+		     has_name(&s, "2026-11-22.mdb"));
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void crash_after_setting_aside_loses_no_waiting_row(void **state)
+{
+	struct told t[2] = { told_make(0x0a000001, 1, T0, T0 + HOUR),
+			     told_make(0x0a000002, 2, T0, T0 + HOUR) };
+	char from[300], to[300];
+	uint8_t effect[1][EFFECT_SIZE];
+	struct days_stats stats;
+	struct fault fault;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t[0], 1);
+	store_stop(&s);
+	path_of(&s, from, "2026-11-22.mdb");
+	path_of(&s, to, "2026-11-22.damaged-7");
+	assert_int_equal(rename(from, to), 0);
+	assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.days_held, 1);
+	assert_int_equal(stats.through, 0);
+	for (uint64_t i = 0; i < 2; i++) {
+		whole_make(effect[0], t[i].ip, t[i].server, t[i].start, t[i].end);
+		assert_int_equal(
+			days_replay(s.days, i + 1, (const uint8_t(*)[EFFECT_SIZE])effect, 1), 0);
+	}
+	assert_int_equal(days_start(s.days), 0);
+	s.batch = 2;
+	store_wait_flushed(&s);
+	assert_int_equal(s.faults, 0);
+	for (int i = 0; i < 2; i++)
+		check_found(&s, &t[i], 1, NOLOG_DONE_UNREADABLE);
+	store_stop(&s);
+	damage(&s, "2026-11-22.mdb");
+	store_start(&s);
+	store_put(&s, &t[1], 1);
+	wait_flushed_anyhow(&s);
+	assert_true(has_name(&s, "2026-11-22.damaged-8"));
+	store_stop(&s);
+	/* over the horizon, when nobody is there to see it */
+	s.options.today = TODAY + 90;
+	store_start(&s);
+	assert_false(has_name(&s, "2026-11-22.damaged-7") || has_name(&s, "2026-11-22.damaged-8"));
+	store_stop(&s);
+	store_end(&s);
+}
+
+static void only_names_that_are_given_are_taken_for_files_set_aside(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned aside;
+	} names[] = {
+		{ "2026-11-22.damaged", 1 },	     { "2026-11-22.damaged-2", 2 },
+		{ "2026-11-22.damaged-9999", 9999 }, { "2026-11-22.damaged-10000", 0 },
+		{ "2026-11-22.damaged-1", 0 },	     { "2026-11-22.damaged-02", 0 },
+		{ "2026-11-22.damaged-", 0 },	     { "2026-11-22.damagedx", 0 },
+		{ ".2026-11-22.damaged", 0 },	     { "2026-02-30.damaged", 0 },
+		{ "2026-11-22.damaged-2x", 0 },	     { "2026-11-22.damaged-4294967298", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		unsigned aside = 77;
+		int32_t day = 0;
+		enum dayset_name kind = dayset_parse(names[i].name, &day, &aside);
+
+		assert_int_equal(kind, names[i].aside ? DAYSET_ASIDE : DAYSET_NONE);
+		assert_int_equal(aside, names[i].aside);
+		if (names[i].aside)
+			assert_int_equal(day, TODAY);
+	}
+}
+
+/* --- Failures --- */
+
+static void thread_that_failed_moves_nothing_on(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct told wrong = told_make(0x0a000001, 1, T0 + HOUR, T0);
+	struct days_stats stats;
+	struct fault fault;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	store_put(&s, &wrong, 1);
+	pthread_mutex_lock(&s.lock);
+	while (s.faults == 0)
+		pthread_cond_wait(&s.bell, &s.lock);
+	pthread_mutex_unlock(&s.lock);
+	assert_int_equal(s.fault.error, -EIO); /* that of damage would let it go on */
+	assert_false(days_room(s.days));
+	store_put(&s, NULL, 0);
+	store_put(&s, &t, 1);
+	days_flush_soon(s.days);
+	lookup_free(store_ask(&s, t.ip, 128, -1, 0, 0, NULL, 1)); /* behind it in the queue */
+	assert_int_equal(days_flushed(s.days), 0);
+	assert_false(days_room(s.days));
+	days_stats(s.days, &stats);
+	assert_in_range(stats.waiting_rows, 2, 3);
+	assert_int_equal(days_stop(s.days, &fault), -EIO);
+	assert_int_equal(fault.error, -EIO);
+	store_end(&s);
+}
+
+static void damaged_file_system_ends_it_and_is_no_damaged_day(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct fault fault;
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	store_wait_flushed(&s);
+	atomic_store(&unlinking_fails, true);
+	store_advance(&s, TODAY + 90);
+	atomic_store(&unlinking_fails, false);
+	assert_int_equal(s.fault.error, -EIO);
+	assert_true(days_forgotten(s.days) < TODAY + 90);
+	assert_int_equal(days_stop(s.days, &fault), -EIO);
+	store_end(&s);
+}
+
+/* --- Without the thread --- */
+
+struct bare {
+	struct daykeep k;
+	int64_t now;
+	struct merger *merger;
+	int done[2];
+};
+
+static void bare_open(struct bare *b, struct store *s)
+{
+	memset(b, 0, sizeof(*b));
+	b->now = 1000000;
+	assert_int_equal(daykeep_open(&b->k, &s->options, b->now, NULL), 0);
+}
+
+static void bare_add(struct bare *b, struct store *s, const struct told *t)
+{
+	uint8_t effect[EFFECT_SIZE];
+
+	whole_make(effect, t->ip, t->server, t->start, t->end);
+	assert_int_equal(daykeep_add(&b->k, ++s->batch, effect, b->now), 0);
+	b->k.handed = s->batch;
+}
+
+static void bare_flush(struct bare *b)
+{
+	struct fault fault = { 0 };
+	bool wrote;
+
+	assert_int_equal(daykeep_flush(&b->k, b->now, &wrote, &fault), 0);
+	assert_true(wrote);
+}
+
+/* So many runs that the manifest takes a page of its own. */
+static void bare_fill(struct bare *b, struct store *s)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+
+	for (int i = 0; i < 120; i++) {
+		bare_add(b, s, &t);
+		bare_flush(b);
+	}
+}
+
+static void on_done(void *arg)
+{
+	struct bare *b = arg;
+
+	assert_int_equal(write(b->done[1], "x", 1), 1);
+}
+
+static void wish_to_write_outlasts_a_rewrite(void **state)
+{
+	struct told t[2] = { told_make(0x0a000001, 1, T0 - DAY, T0 - DAY + HOUR),
+			     told_make(0x0a000002, 1, T0, T0 + HOUR) };
+	struct store s;
+	struct bare b;
+
+	(void)state;
+	store_init(&s, TODAY);
+	bare_open(&b, &s);
+	bare_add(&b, &s, &t[0]);
+	bare_add(&b, &s, &t[1]);
+	dayset_find(&b.k.set, TODAY - 1)->held = true;
+	assert_true(daykeep_due_ms(&b.k, 0) > b.now);
+	assert_true(daykeep_due_ms(&b.k, 2) <= b.now);
+	bare_flush(&b);
+	assert_int_equal(daykeep_flushed(&b.k), 0);
+	assert_int_equal(daykeep_due_ms(&b.k, 2), INT64_MAX);
+	/* what came later has time, though the wish is not fulfilled yet */
+	bare_add(&b, &s, &t[1]);
+	assert_true(daykeep_due_ms(&b.k, 2) > b.now);
+	dayset_find(&b.k.set, TODAY - 1)->held = false;
+	assert_true(daykeep_due_ms(&b.k, 2) <= b.now);
+	bare_flush(&b);
+	assert_int_equal(daykeep_flushed(&b.k), 3);
+	daykeep_close(&b.k);
+	store_end(&s);
+}
+
+static void eight_runs_found_at_a_start_are_merged_though_nothing_happens(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct days_stats stats;
+	double since = seconds();
+	struct store s;
+	struct bare b;
+
+	(void)state;
+	store_init(&s, TODAY);
+	bare_open(&b, &s);
+	for (int i = 0; i < 8; i++) {
+		bare_add(&b, &s, &t);
+		bare_flush(&b);
+	}
+	daykeep_close(&b.k);
+	store_start(&s);
+	do {
+		(void)sched_yield();
+		days_stats(s.days, &stats);
+	} while ((stats.merges == 0 || stats.runs != 1) && seconds() - since < 20);
+	assert_int_equal(stats.merges, 1);
+	store_stop(&s);
+	bare_open(&b, &s);
+	assert_int_equal(b.k.set.at[0]->n, 1);
+	/* blocks that nobody needs are work too */
+	assert_int_equal(day_garbage_add(b.k.set.at[0], 3), 0);
+	assert_int_equal(merger_start(&b.k.merger, &b.k.set.home, on_done, &b), 0);
+	assert_true(daykeep_plan_ms(&b.k, b.now) <= b.now);
+	b.k.set.at[0]->garbage_n = 0;
+	assert_true(daykeep_plan_ms(&b.k, b.now) > b.now);
+	daykeep_give_up(&b.k, merger_stop(b.k.merger));
+	daykeep_close(&b.k);
+	store_end(&s);
+}
+
+static void damage_that_shows_when_a_merge_is_put_in_place_goes_on(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct fault fault = { 0 };
+	struct store s;
+	struct bare b;
+	char byte;
+
+	(void)state;
+	store_init(&s, TODAY);
+	bare_open(&b, &s);
+	assert_int_equal(pipe(b.done), 0);
+	assert_int_equal(merger_start(&b.k.merger, &b.k.set.home, on_done, &b), 0);
+	bare_fill(&b, &s);
+	assert_int_equal(daykeep_plan(&b.k, b.now, &fault), 0);
+	assert_non_null(b.k.job);
+	assert_int_equal(read(b.done[0], &byte, 1), 1);
+	damage_quietly(&s, "2026-11-22.mdb");
+	assert_int_equal(daykeep_settle(&b.k, b.now, false, &fault), 0);
+	assert_null(b.k.done);
+	assert_true(b.k.set.at[0]->damaged);
+	assert_int_equal(s.faults, 1);
+	assert_int_equal(s.fault.error, -EBADMSG);
+	assert_int_equal(daykeep_due_ms(&b.k, UINT64_MAX), INT64_MAX);
+	bare_add(&b, &s, &t);
+	assert_int_equal(daykeep_flushed(&b.k), 120);
+	bare_flush(&b);
+	assert_int_equal(daykeep_flushed(&b.k), 121);
+	assert_true(has_name(&s, "2026-11-22.damaged"));
+	assert_int_equal(b.k.set.at[0]->n, 1);
+	daykeep_give_up(&b.k, merger_stop(b.k.merger));
+	daykeep_close(&b.k);
+	close(b.done[0]);
+	close(b.done[1]);
+	store_end(&s);
+}
+
+/* The other thread works with the file: it is set aside when that has let go. */
+static void damaged_file_in_use_is_set_aside_later(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0, T0 + HOUR);
+	struct fault fault = { 0 };
+	struct store s;
+	struct bare b;
+	bool wrote;
+	char byte;
+
+	(void)state;
+	store_init(&s, TODAY);
+	bare_open(&b, &s);
+	assert_int_equal(pipe(b.done), 0);
+	assert_int_equal(merger_start(&b.k.merger, &b.k.set.home, on_done, &b), 0);
+	bare_fill(&b, &s);
+	bare_add(&b, &s, &t);
+	assert_int_equal(daykeep_plan(&b.k, b.now, &fault), 0);
+	assert_int_equal(read(b.done[0], &byte, 1), 1);
+	damage_quietly(&s, "2026-11-22.mdb");
+	assert_int_equal(daykeep_flush(&b.k, b.now, &wrote, &fault), 0);
+	assert_false(wrote);
+	assert_true(b.k.set.at[0]->damaged);
+	assert_false(has_name(&s, "2026-11-22.damaged"));
+	assert_int_equal(daykeep_due_ms(&b.k, UINT64_MAX), INT64_MAX);
+	assert_int_equal(daykeep_flushed(&b.k), 120);
+	assert_int_equal(daykeep_settle(&b.k, b.now, false, &fault), 0);
+	assert_int_equal(daykeep_due_ms(&b.k, UINT64_MAX), 0);
+	bare_flush(&b);
+	assert_true(has_name(&s, "2026-11-22.damaged"));
+	assert_int_equal(daykeep_flushed(&b.k), 121);
+	daykeep_give_up(&b.k, merger_stop(b.k.merger));
+	daykeep_close(&b.k);
+	close(b.done[0]);
+	close(b.done[1]);
+	store_end(&s);
+}
+
+static void full_list_of_servers_holds_up_only_rows_of_others(void **state)
+{
+	const unsigned most = 65536, more = 3;
+	struct told *t = calloc(most + more, sizeof(*t));
+	struct days_stats stats;
+	struct fault fault;
+	struct store s;
+	struct bare b;
+	bool wrote;
+
+	(void)state;
+	store_init(&s, TODAY);
+	for (unsigned i = 0; i < most + more; i++) {
+		t[i] = told_make(0x0a000000 + i, i, T0, T0 + HOUR);
+		if (i % 5 == 0)
+			t[i].ip[0] = 0x20;
+	}
+	bare_open(&b, &s);
+	for (unsigned i = 0; i < most + more; i++)
+		bare_add(&b, &s, &t[i]);
+	bare_flush(&b);
+	assert_int_equal(b.k.waiting, more);
+	assert_false(b.k.no_space);
+	assert_int_equal(daykeep_due_ms(&b.k, UINT64_MAX), INT64_MAX); /* not again and again */
+	/* those of known servers go on being written, also when they come between */
+	bare_add(&b, &s, &t[most]);
+	bare_add(&b, &s, &t[0]);
+	assert_true(daykeep_due_ms(&b.k, s.batch) <= b.now);
+	bare_flush(&b);
+	assert_int_equal(b.k.waiting, more + 1);
+	bare_add(&b, &s, &t[most + 1]);
+	assert_int_equal(daykeep_flush(&b.k, b.now, &wrote, NULL), 0);
+	assert_false(wrote);
+	assert_int_equal(daykeep_due_ms(&b.k, UINT64_MAX), INT64_MAX);
+	assert_int_equal(b.k.waiting, more + 2);
+	assert_true(daykeep_flushed(&b.k) <= most);
+	daykeep_stats(&b.k, &stats);
+	assert_int_equal(stats.rows, most + 1);
+	daykeep_close(&b.k);
+	/* a crash: what could not be written is not lost */
+	assert_int_equal(days_open(&s.days, &s.options, &fault), 0);
+	days_stats(s.days, &stats);
+	assert_int_equal(stats.servers, most);
+	assert_true(stats.through <= most);
+	for (unsigned i = 0; i < most + more; i++) {
+		uint8_t effect[1][EFFECT_SIZE];
+
+		whole_make(effect[0], t[i].ip, t[i].server, t[i].start, t[i].end);
+		assert_int_equal(
+			days_replay(s.days, i + 1, (const uint8_t(*)[EFFECT_SIZE])effect, 1), 0);
+	}
+	assert_int_equal(days_start(s.days), 0);
+	for (unsigned i = most - 2; i < most + more; i++)
+		check_one(&s, &t[i], t[i].start, t[i].end, 0);
+	check_one(&s, &t[0], t[0].start, t[0].end, 0);
+	assert_int_equal(days_stop(s.days, &fault), -ENOSPC);
+	free(t);
 	store_end(&s);
 }
 
@@ -960,7 +1490,7 @@ static void without_space_rows_wait_and_forgetting_goes_on(void **state)
 	char options[64], path[300];
 	uint64_t seed = 5;
 	struct days_stats stats;
-	struct told t = told_make(0x0a000001, 1, T0 - 2 * DAY, T0 - 2 * DAY + HOUR);
+	struct told t = told_make(0x0a000001, 1, T0 - DAY, T0 - DAY + HOUR);
 	struct store s;
 	int fd;
 
@@ -970,7 +1500,7 @@ static void without_space_rows_wait_and_forgetting_goes_on(void **state)
 		return;
 	}
 	store_init(&s, TODAY);
-	s.options.retention_days = 3;
+	s.options.retention_days = 2; /* and no day is old enough to be rewritten */
 	s.options.flush_rows = 1000;
 	assert_int_equal(mkdir(s.place.dir, 0700), 0);
 	(void)snprintf(options, sizeof(options), "size=%u", 6u << 20);
@@ -987,23 +1517,28 @@ static void without_space_rows_wait_and_forgetting_goes_on(void **state)
 	assert_true(fd >= 0);
 	while (write(fd, &s, 4096 < sizeof(s) ? 4096 : sizeof(s)) > 0)
 		;
+	assert_false(days_no_space(s.days));
 	/* what does not fit any more waits */
 	while (days_room(s.days)) {
 		struct told more = told_make((uint32_t)dice(&seed), 1, T0, T0 + HOUR);
 
 		store_put(&s, &more, 1);
 	}
+	while (!days_no_space(s.days))
+		(void)sched_yield();
 	days_stats(s.days, &stats);
 	assert_in_range(stats.waiting_rows, 1, 4000);
 	assert_true(days_flushed(s.days) < s.batch);
 	store_advance(&s, TODAY + 1);
-	assert_false(has_file(&s, TODAY - 2));
+	assert_false(has_file(&s, TODAY - 1));
 	assert_int_equal(s.faults, 0);
 	assert_int_equal(ftruncate(fd, 0), 0);
 	close(fd);
 	store_wait_flushed(&s);
 	assert_int_equal(s.faults, 0);
 	assert_true(days_room(s.days));
+	lookup_free(store_ask(&s, t.ip, 128, -1, 0, 0, NULL, 1)); /* it has looked again */
+	assert_false(days_no_space(s.days));
 	store_stop(&s);
 	assert_int_equal(umount(s.place.dir), 0);
 	store_end(&s);
@@ -1018,6 +1553,16 @@ int main(void)
 		cmocka_unit_test(day_without_its_key_ends_the_start_and_changes_nothing),
 		cmocka_unit_test(strange_file_ends_the_start_and_stays),
 		cmocka_unit_test(damaged_day_is_reported_and_the_others_are_served),
+		cmocka_unit_test(damaged_file_is_set_aside_when_rows_wait_for_its_day),
+		cmocka_unit_test(crash_after_setting_aside_loses_no_waiting_row),
+		cmocka_unit_test(only_names_that_are_given_are_taken_for_files_set_aside),
+		cmocka_unit_test(thread_that_failed_moves_nothing_on),
+		cmocka_unit_test(damaged_file_system_ends_it_and_is_no_damaged_day),
+		cmocka_unit_test(wish_to_write_outlasts_a_rewrite),
+		cmocka_unit_test(eight_runs_found_at_a_start_are_merged_though_nothing_happens),
+		cmocka_unit_test(damage_that_shows_when_a_merge_is_put_in_place_goes_on),
+		cmocka_unit_test(damaged_file_in_use_is_set_aside_later),
+		cmocka_unit_test(full_list_of_servers_holds_up_only_rows_of_others),
 		cmocka_unit_test(sessions_of_ninety_days_are_found_whole),
 		cmocka_unit_test(random_histories_are_answered_as_the_contract_says),
 		cmocka_unit_test(eight_runs_become_one_and_a_closed_day_a_new_file),

@@ -2,6 +2,7 @@
 /* Runs become one, whatever is in them; what cannot be read is left alone; audit sees it all. */
 #include "daytest.h"
 
+#include "dayask.h"
 #include "daykeep.h"
 #include "dayscan.h"
 
@@ -58,6 +59,7 @@ static void flush(struct yard *y, unsigned n)
 }
 
 struct sum {
+	const struct dayservers *servers;
 	uint64_t rows, digest;
 };
 
@@ -68,15 +70,17 @@ static bool add_row(const struct dayrow *row, void *arg)
 
 	for (int i = 0; i < 16; i++)
 		h = (h ^ row->ip[i]) * UINT64_C(0x100000001b3);
+	for (unsigned i = 0; i < SERVER_KEY_SIZE; i++)
+		h = (h ^ sum->servers->keys[row->server].b[i]) * UINT64_C(0x100000001b3);
 	sum->rows++;
-	sum->digest += (h ^ row->server) * UINT64_C(0xd6e8feb86659fd93); /* in any order */
+	sum->digest += h * UINT64_C(0xd6e8feb86659fd93); /* in any order */
 	return true;
 }
 
 static struct sum sum_of(struct yard *y)
 {
 	struct dayrange all = { 0, DAYADDR_MAX };
-	struct sum sum = { 0 };
+	struct sum sum = { .servers = &y->day->servers };
 	unsigned budget = 1u << 30;
 	struct dayscan scan = {
 		.ranges = &all,
@@ -178,6 +182,11 @@ static void rewritten_day_is_one_run_in_a_new_file(void **state)
 	assert_int_equal(y.day->n, 1);
 	assert_true(y.day->rewritten);
 	assert_int_equal(y.day->through, y.batch);
+	/* in an order that does not tell which came first */
+	for (uint32_t i = 1; i < y.day->servers.n; i++)
+		assert_true(memcmp(&y.day->servers.keys[i - 1], &y.day->servers.keys[i],
+				   SERVER_KEY_SIZE) < 0);
+	assert_int_equal(y.day->servers.n, 9);
 	assert_true(sum_of(&y).rows == before.rows && sum_of(&y).digest == before.digest);
 	assert_true(dayfile_bytes(y.day->file) < bytes);
 	flush(&y, 10); /* late ones come as another run */
@@ -286,6 +295,85 @@ static void audit_finds_what_does_not_belong_there(void **state)
 	yard_remove(&y);
 }
 
+static void blocks_of_no_run_are_found_in_a_store_at_rest(void **state)
+{
+	struct days_audit sum;
+	struct dayset running;
+	struct mergejob *job;
+	struct yard y;
+
+	(void)state;
+	yard_make(&y);
+	for (unsigned i = 0; i < 8; i++)
+		flush(&y, 300);
+	job = merge(&y, MERGE_RUNS); /* nobody puts it into the manifest */
+	assert_int_equal(job->error, 0);
+	mergejob_free(job);
+	assert_int_equal(audit(&y, &sum), 1);
+	/* while a daemon has it, they may be coming or going */
+	assert_int_equal(dayset_open(&running, &y.set.home, NULL), 0);
+	dayset_hold(&running);
+	assert_true(dayset_held(&y.set));
+	assert_int_equal(audit(&y, &sum), 0);
+	dayset_close(&running);
+	assert_false(dayset_held(&y.set));
+	assert_int_equal(audit(&y, &sum), 1);
+	yard_remove(&y);
+}
+
+static void audit_finds_missing_files_and_those_set_aside(void **state)
+{
+	struct days_audit sum;
+	struct seal_key key;
+	struct yard y;
+
+	(void)state;
+	yard_make(&y);
+	flush(&y, 10);
+	assert_int_equal(keyring_day_make(y.place.keyring, TODAY - 3, &key), 0);
+	assert_int_equal(audit(&y, &sum), 1); /* a key without a file */
+	assert_int_equal(dayset_set_aside(&y.set, y.day, NULL), 0);
+	assert_int_equal(audit(&y, &sum), 2); /* the file that was set aside is one of its key */
+	assert_int_equal(sum.rows, 0);
+	assert_int_equal(dayset_make(&y.set, y.day, NULL), 0);
+	flush(&y, 5);
+	assert_int_equal(audit(&y, &sum), 2);
+	assert_int_equal(sum.rows, 5);
+	yard_remove(&y);
+}
+
+/* Its runs' numbers are those of others in the new file, and its servers' places too. */
+static void question_under_way_reads_nothing_of_the_file_that_follows(void **state)
+{
+	struct fault fault = { 0 };
+	struct lookup *l;
+	struct dayask *a;
+	struct yard y;
+
+	(void)state;
+	for (int scanning = 0; scanning < 2; scanning++) {
+		yard_make(&y);
+		flush(&y, 3000);
+		l = ask_make(NULL, 0, -1, INT64_MIN, INT64_MAX, NULL, 10000);
+		assert_int_equal(dayask_new(&a, l, &y.set, TODAY - 89), 0);
+		if (scanning)
+			assert_true(dayask_step(a, &y.set, 1));
+		assert_int_equal(dayset_set_aside(&y.set, y.day, NULL), 0);
+		assert_int_equal(dayset_make(&y.set, y.day, NULL), 0);
+		flush(&y, 1);
+		l->n = 0;
+		while (dayask_step(a, &y.set, 1))
+			;
+		assert_int_equal(l->n, 0);
+		assert_int_equal(l->code, NOLOG_DONE_UNREADABLE);
+		assert_int_equal(dayask_unreadable(a, &fault),
+				 0); /* it was said when it was set aside */
+		dayask_free(a);
+		lookup_free(l);
+		yard_remove(&y);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +382,9 @@ int main(void)
 		cmocka_unit_test(cancelled_job_leaves_what_the_next_opening_finds),
 		cmocka_unit_test(unreadable_block_stops_the_merge_and_is_found_by_the_audit),
 		cmocka_unit_test(audit_finds_what_does_not_belong_there),
+		cmocka_unit_test(blocks_of_no_run_are_found_in_a_store_at_rest),
+		cmocka_unit_test(audit_finds_missing_files_and_those_set_aside),
+		cmocka_unit_test(question_under_way_reads_nothing_of_the_file_that_follows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
