@@ -637,6 +637,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		c->partial_n = have % NOLOG_FRAME_SIZE;
 		handle_frames(c, scratch, n);
 		memcpy(c->partial, scratch + n * NOLOG_FRAME_SIZE, c->partial_n);
+		explicit_bzero(scratch, have);
 	}
 	if (c->fd >= 0 && c->deaf)
 		pause_reading(c);

@@ -133,7 +133,7 @@ int effect_decode(struct effect *e, const uint8_t in[EFFECT_SIZE])
 
 int effects_reserve(struct effects *e, size_t n)
 {
-	size_t room = e->room ? e->room : 64;
+	size_t room = e->room ? e->room : 64, used = e->n;
 	void *at;
 
 	if (n <= e->room - e->n)
@@ -142,9 +142,14 @@ int effects_reserve(struct effects *e, size_t n)
 		return -ENOMEM;
 	while (room - e->n < n)
 		room *= 2;
-	at = realloc(e->at, room * EFFECT_SIZE);
+	/* Not realloc(3): what it leaves behind would not be wiped. */
+	at = malloc(room * EFFECT_SIZE);
 	if (!at)
 		return -ENOMEM;
+	if (used)
+		memcpy(at, e->at, used * EFFECT_SIZE);
+	effects_free(e);
+	e->n = used;
 	e->at = at;
 	e->room = room;
 	return 0;

@@ -736,6 +736,7 @@ static int append(struct journal *j, MDB_cursor *cursor, const struct change *c,
 		n -= count;
 	}
 	seal_wipe(&sealing, sizeof(sealing));
+	seal_wipe(j->plain, sizeof(j->plain));
 	return r;
 }
 

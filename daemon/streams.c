@@ -201,6 +201,6 @@ void streams_free(struct streams *s)
 	if (!s)
 		return;
 	for (unsigned i = 0; i < STREAMS_SLICES; i++)
-		tags_clear(&s->slices[i]);
+		tags_clear(&s->slices[i], shape);
 	free(s);
 }

@@ -83,6 +83,15 @@ static inline uint8_t *tags_add(struct tags *t, struct tags_shape shape,
 	return tags_at(t, shape, pos);
 }
 
+/* Empties it; what stood there is wiped. */
+static inline void tags_clear(struct tags *t, struct tags_shape shape)
+{
+	if (t->at)
+		explicit_bzero(t->at, (size_t)t->cap * shape.size);
+	free(t->at);
+	*t = (struct tags){ 0 };
+}
+
 /* Room for one more; -ENOMEM, nothing changed.  Entries move. */
 static inline int tags_room(struct tags *t, struct tags_shape shape)
 {
@@ -101,7 +110,7 @@ static inline int tags_room(struct tags *t, struct tags_shape shape)
 		if (e)
 			memcpy(tags_add(&bigger, shape, e), e, shape.size);
 	}
-	free(t->at);
+	tags_clear(t, shape);
 	*t = bigger;
 	return 0;
 }
@@ -129,12 +138,6 @@ static inline void tags_remove(struct tags *t, struct tags_shape shape, uint8_t 
 	}
 	memset(tags_at(t, shape, hole), 0, shape.size);
 	t->used--;
-}
-
-static inline void tags_clear(struct tags *t)
-{
-	free(t->at);
-	*t = (struct tags){ 0 };
 }
 
 #endif

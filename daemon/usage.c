@@ -315,7 +315,7 @@ void usage_drop_generation(struct usage *u, unsigned slice, uint8_t generation, 
 static void totals_clear(struct usage *u)
 {
 	for (unsigned i = 0; i < USAGE_SLICES; i++)
-		tags_clear(&u->totals[i]);
+		tags_clear(&u->totals[i], total_shape);
 	u->accounts = 0;
 }
 
@@ -410,8 +410,8 @@ void usage_free(struct usage *u)
 	if (!u)
 		return;
 	for (unsigned i = 0; i < USAGE_SLICES; i++) {
-		tags_clear(&u->totals[i]);
-		tags_clear(&u->readings[i]);
+		tags_clear(&u->totals[i], total_shape);
+		tags_clear(&u->readings[i], meter_shape);
 	}
 	free(u);
 }
