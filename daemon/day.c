@@ -283,13 +283,14 @@ int day_write_manifest(struct daywrite *w, const struct manifest *m,
 
 int day_write_empty(struct dayfile *f, int32_t number)
 {
+	static const struct server_key no_server;
 	struct manifest m = { .day = number, .next_run = 1, .generation = 1 };
 	struct daywrite *w;
 	int r = daywrite_begin(&w, f, 1, 0);
 
 	if (r < 0)
 		return r;
-	r = day_write_manifest(w, &m, NULL, 0);
+	r = day_write_manifest(w, &m, &no_server, 0);
 	if (r < 0) {
 		daywrite_abort(w);
 		return r;

@@ -754,7 +754,6 @@ static int put_or_drop(struct daykeep *k, struct day *d, int64_t now_ms, bool as
 	if (r == -EBADMSG) {
 		d->damaged = true;
 		daykeep_report(k, &found, 1);
-		r = 0;
 	} else if (r < 0) {
 		if (fault)
 			*fault = found;
