@@ -114,8 +114,8 @@ static void rest(struct openvpn_statusfile *s, int64_t now_ms)
 int openvpn_statusfile_step(struct openvpn_statusfile *s, int64_t now_ms, const char **text,
 			    size_t *len)
 {
-	char *again;
-	size_t again_len;
+	char *again = NULL;
+	size_t again_len = 0;
 	unsigned tries = s->tries + 1;
 	bool same;
 	int r;

@@ -226,7 +226,7 @@ static inline bool nolog_prefix_match(const uint8_t ip[NOLOG_IP_SIZE],
 static inline int nolog_server_parse(uint8_t out[NOLOG_SERVER_SIZE], const char *text)
 {
 	uint8_t id[NOLOG_SERVER_SIZE] = { 0 };
-	size_t n = strnlen(text, NOLOG_SERVER_SIZE + 1);
+	size_t n = strlen(text);
 
 	if (n > NOLOG_SERVER_SIZE)
 		return -EINVAL;
