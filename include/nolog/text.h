@@ -226,11 +226,12 @@ static inline bool nolog_prefix_match(const uint8_t ip[NOLOG_IP_SIZE],
 static inline int nolog_server_parse(uint8_t out[NOLOG_SERVER_SIZE], const char *text)
 {
 	uint8_t id[NOLOG_SERVER_SIZE] = { 0 };
-	size_t n = strlen(text);
 
-	if (n > NOLOG_SERVER_SIZE)
-		return -EINVAL;
-	memcpy(id, text, n);
+	for (size_t i = 0; text[i] != '\0'; i++) {
+		if (i == NOLOG_SERVER_SIZE)
+			return -EINVAL;
+		id[i] = (uint8_t)text[i];
+	}
 	if (!nolog_server_valid(id))
 		return -EINVAL;
 	memcpy(out, id, sizeof(id));
