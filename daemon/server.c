@@ -285,8 +285,6 @@ static int open_store(struct server *s, struct fault *fault)
 		r = check_complete(s, fault);
 	if (r < 0)
 		return r;
-	if (keyring_weak(s->keyring))
-		log_say(LOG_KEYRING_WEAK, 0, 0, 0);
 	r = clock_new(&s->clock, (enum clock_trust)s->config->trust, keyring_newest_day(s->keyring),
 		      keyring_held_ms(s->keyring));
 	if (r < 0)
@@ -607,6 +605,9 @@ int server_open(struct server *s)
 		log_fault(&fault);
 		return r;
 	}
+	/* Not beside the one line that says why it does not start. */
+	if (keyring_weak(s->keyring))
+		log_say(LOG_KEYRING_WEAK, 0, 0, 0);
 	s->said_day = days_forgotten(s->days);
 	return open_loop(s);
 }

@@ -9,11 +9,13 @@ import sys
 
 from nolog import FACTOR, Daemon
 
-# Becomes nobody, and then the command; the process stays the same.
+# Becomes nobody, and then the command; the process stays the same.  It is opened
+# before that: the build may lie where nobody may not go, in root's home say.
 AS_NOBODY = [sys.executable, "-c",
              "import os, sys\n"
+             "command = os.open(sys.argv[1], os.O_RDONLY | os.O_CLOEXEC)\n"
              "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
-             "os.execv(sys.argv[1], sys.argv[1:])"]
+             "os.execve(command, sys.argv[1:], os.environ)"]
 
 
 def reachable(workspace):

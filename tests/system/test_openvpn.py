@@ -41,8 +41,11 @@ def missing():
     name = f"nolog-probe-{os.getpid()}"
     if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
         return "cannot make a network namespace"
+    # ip(8) also remounts what it sees there, which not every container or chroot allows.
+    inside = subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], capture_output=True,
+                            check=False).returncode == 0
     subprocess.run(["ip", "netns", "del", name], check=False)
-    return None
+    return None if inside else "cannot work in a network namespace"
 
 
 def run(*command, **kwargs):

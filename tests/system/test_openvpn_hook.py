@@ -382,9 +382,12 @@ def test_somebody_else_s_socket_of_that_name_learns_nothing():
         nolog.skip("needs a second user")
     with Stage() as s, Server(s.run) as server:
         server.call(connect()).good()
+        agent = agents(s.run)[0]
+        inodes = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{agent}/fd").iterdir()}
         name, = [l.split()[-1] for l in open("/proc/net/unix", encoding="ascii")
-                 if "@nolog-openvpn-" in l and l.split()[5] == "01"]
-        os.kill(agents(s.run)[0], signal.SIGKILL)
+                 if "@nolog-openvpn-" in l and l.split()[5] == "01" and
+                 f"socket:[{l.split()[6]}]" in inodes]
+        os.kill(agent, signal.SIGKILL)
         no_agents(s.run)
         squatter = subprocess.Popen(
             [sys.executable, "-c", "import os, socket, sys\nos.setuid(65534)\n"
