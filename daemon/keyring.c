@@ -12,10 +12,11 @@
  *   - while slot 1 is written it may be torn; slot 0 is whole and durable, with
  *     the new content.
  *
- * Opening takes the newest whole slot and writes both again, that one last: a
- * whole slot is never overwritten before the other one is whole and durable.
- * So a key that was destroyed in one slot is gone from both after the next
- * opening at the latest, and a key that was handed out is never lost.
+ * Opening takes the newest whole slot, and the first write after it begins with
+ * the other one: a whole slot is never overwritten before the other one is whole
+ * and durable.  keyring_settle() is that write where nothing else is changed: a
+ * key that was destroyed in one slot is gone from both after the next start, and
+ * a key that was handed out is never lost.
  *
  * After a failed write or sync nobody knows what the disk holds (Linux may
  * call lost pages clean, and the next fsync a success), so nothing more is
@@ -58,7 +59,9 @@ struct keyring {
 	struct vault *v;
 	int fd;
 	bool readonly;
-	bool broken; /* a write has failed; under the change lock */
+	bool broken;  /* a write has failed; under the change lock */
+	bool settled; /* the slots are alike; under the change lock */
+	size_t first; /* the slot to be written first; under the change lock */
 	bool repaired;
 	bool weak;
 };
@@ -357,6 +360,7 @@ int keyring_create(struct keyring **out, const char *path, int32_t today, uint32
 	}
 	k->v->now = k->v->next;
 	seal_wipe(&k->v->next, sizeof(k->v->next));
+	k->settled = true;
 	k->weak = keyringfs_weak(k->fd);
 	*out = k;
 	return 0;
@@ -415,17 +419,7 @@ static int open_any(struct keyring **out, const char *path, bool readonly, struc
 	while (--tries > 0 && (r == -EBADMSG || k->repaired));
 	if (r < 0)
 		goto fail;
-	if (!readonly) {
-		k->v->next = k->v->now;
-		k->v->next.generation++;
-		r = slots_write(k, r == 0 ? 1 : 0); /* the newest whole one last */
-		if (r < 0) {
-			(void)fault_set(fault, r, FAULT_FILE, 0, "cannot be written");
-			goto fail;
-		}
-		k->v->now = k->v->next;
-		seal_wipe(&k->v->next, sizeof(k->v->next));
-	}
+	k->first = r == 0 ? 1 : 0; /* the newest whole one last */
 	k->weak = keyringfs_weak(k->fd);
 	if (fault)
 		fault->error = 0; /* of an earlier try */
@@ -486,9 +480,11 @@ static int change_locked(struct keyring *k, edit_fn *edit, const void *arg)
 	r = edit(&v->next, arg);
 	if (r == 0) {
 		v->next.generation++;
-		r = slots_write(k, 0);
+		r = slots_write(k, k->first);
 	}
 	if (r == 0) {
+		k->first = 0;
+		k->settled = true;
 		(void)read_lock(k);
 		v->now = v->next;
 		read_unlock(k);
@@ -505,6 +501,17 @@ static int change(struct keyring *k, edit_fn *edit, const void *arg)
 	r = change_locked(k, edit, arg);
 	(void)pthread_mutex_unlock(&k->change);
 	return r;
+}
+
+static int edit_nothing(struct keyslot *next, const void *arg)
+{
+	(void)next;
+	return *(const bool *)arg ? UNCHANGED : 0;
+}
+
+int keyring_settle(struct keyring *k)
+{
+	return change(k, edit_nothing, &k->settled);
 }
 
 uint64_t keyring_generation(struct keyring *k)

@@ -7,10 +7,10 @@
  * LMDB, both of which would leave an old key on the disk.  It holds random
  * keys: one per day, one per month for account tags, two (new and old) per
  * journal and for meters; the newest day seen, and how long the clock has been
- * held.  Opening rewrites both slots.
+ * held.  A start rewrites both slots (keyring_settle()).
  *
- * A key is handed out only once it is durable in both slots; a destroyed key
- * is gone from memory and both slots when the call returns 0.  A function that
+ * A new key is handed out only once it is durable in both slots; a destroyed
+ * key is gone from memory and both slots when the call returns 0.  A function that
  * changes the file may fail with the errno of the write or sync: memory then
  * holds what it held, the file holds that or the change, and every further
  * change fails with -EIO; the process should end, and the next opening makes
@@ -52,11 +52,19 @@ int keyring_create(struct keyring **out, const char *path, int32_t today, uint32
  * another format version; -EACCES open to others than its owner, of another
  * owner, or no plain file under one name; -EBUSY open in another process (a
  * flock of its own, as a keyring may lie apart from its store); -ENOMEM, also
- * when RLIMIT_MEMLOCK is too low.  After these the file is as it was.  Both
- * slots are written again; a damaged slot beside a good one is so repaired
- * (keyring_repaired() says so).
+ * when RLIMIT_MEMLOCK is too low.  The file is as it was also after success: a
+ * start that fails later on has changed nothing.  keyring_repaired() says that
+ * a slot is damaged.
  */
 int keyring_open(struct keyring **out, const char *path, struct fault *fault);
+/*
+ * To be called once what is sealed under these keys is found sound, and before
+ * anything new is sealed: writes both slots again, unless a change has done so
+ * since.  What a crash between two slots has left in one of them only is then
+ * in both, or in none; a damaged slot beside a good one is repaired.  Fails
+ * like a change.
+ */
+int keyring_settle(struct keyring *k);
 /*
  * The same without a write or a lock, for audits, also of a keyring in use.
  * Every change then fails with -EROFS; keyring_repaired() says that a slot is

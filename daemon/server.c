@@ -50,8 +50,6 @@ static int open_keyring(struct server *s, const struct clock_reading *now, struc
 	int32_t today = calendar_day(now->wall_ms);
 	int r = keyring_open(&s->keyring, s->config->keyring, fault);
 
-	if (r == 0 && keyring_repaired(s->keyring))
-		log_say(LOG_KEYRING_REPAIRED, 0, 0, 0);
 	if (r != -ENOENT)
 		return r;
 	if (exists(s, journal_names[0]) || exists(s, journal_names[1]) || exists(s, "days"))
@@ -273,6 +271,18 @@ static int open_writer(struct server *s, int book, struct fault *fault)
 	return writer_replay(s->writers[book], fault);
 }
 
+/* What the keys open is sound: from here on they are used, and both slots say the same. */
+static int settle_keyring(struct server *s, struct fault *fault)
+{
+	int r = keyring_settle(s->keyring);
+
+	if (r < 0)
+		return fault_set(fault, r, "keyring", 0, "cannot be written");
+	if (keyring_repaired(s->keyring))
+		log_say(LOG_KEYRING_REPAIRED, 0, 0, 0);
+	return 0;
+}
+
 /* From the keyring upward; what start-up has to forget is forgotten before it returns. */
 static int open_store(struct server *s, struct fault *fault)
 {
@@ -303,6 +313,8 @@ static int open_store(struct server *s, struct fault *fault)
 		r = open_writer(s, i, fault);
 	if (r == 0)
 		r = days_check_last(s->days, journal_last(s->journals[BOOK_SESSIONS]), fault);
+	if (r == 0)
+		r = settle_keyring(s, fault);
 	if (r == 0)
 		r = days_start(s->days);
 	if (r < 0)

@@ -94,13 +94,13 @@ class Store:
             with d.conn("sessions") as c, d.conn("usage") as u:
                 assert (c.hello("nl-1", 5).seq, u.hello("nl-1", 5).seq) == (320, 2)
 
-    def refused(self, *words, keyring=False):
-        """A start fails; data (and unless it may be rewritten, the keyring) is as it was; so is it again."""
+    def refused(self, *words):
+        """A start fails, and everything is as it was; so is it again."""
         for _ in range(2):
             before = snapshot(self.state)
             line = refused_start(self.daemon, *words)
             changed = differences(before, snapshot(self.state))
-            assert [c for c in changed if not (keyring and c == "keyring")] == [], (changed, line)
+            assert changed == [], (changed, line)
         assert list(self.workspace.run.iterdir()) == [], "sockets are left behind"
         return line
 
@@ -175,7 +175,7 @@ def test_another_format_version_is_told_and_nothing_is_touched():
             raw = (s.state / name).read_bytes()
             assert record in raw
             overwrite(s.state / name, raw.replace(record, struct.pack("<III", 2, 0xFFFFFFFD, book)))
-            s.refused(name, "another format version", keyring=True)
+            s.refused(name, "another format version")
             s.restore()
         s.check()
 
@@ -196,7 +196,7 @@ def test_a_missing_journal_is_not_begun_anew_beside_data():
     with Store() as s:
         for name in DATA:
             (s.state / name).unlink()
-            s.refused(name, "missing", keyring=True)
+            s.refused(name, "missing")
             s.restore()
         s.check()
 
@@ -211,7 +211,7 @@ def test_a_journal_older_than_the_days_is_refused():
                 d.report("nl-2", ("SESSION", {"start": s.days[0] * DAY + i, "end": s.days[0] * DAY + i, "ip": "192.0.2.1"}))
         good = journal.read_bytes()
         overwrite(journal, old)
-        s.refused("sessions.mdb", "older", keyring=True)
+        s.refused("sessions.mdb", "older")
         overwrite(journal, good)
         with s.daemon as d:
             assert len(d.lookup("192.0.2.1")[0]) == 20
@@ -294,7 +294,7 @@ def test_the_keyring_of_another_store_opens_nothing():
         with Daemon(other.state, other.run, CONFIG) as d:
             d.report("nl-1", ("SESSION", {"start": now_ms(), "end": now_ms(), "ip": "10.0.0.1"}))
         shutil.copy(other.state / "keyring", s.state / "keyring")
-        s.refused(".mdb", keyring=True)
+        s.refused(".mdb")
         s.restore()
         s.check()
 
@@ -437,7 +437,7 @@ def test_damaged_journals_are_refused_and_stay_as_they_were(rng):
                          garbage[:4096], good[:4096] + garbage, good[:8192] + rng.randbytes(len(good) - 8192),
                          b"text\n" * 1000):
                 overwrite(path, data)
-                s.refused(name, keyring=True)
+                s.refused(name)
             # Cut anywhere: refused, or what is missing was free.
             for _ in range(12):
                 data = good[:rng.randrange(8192, used)]
@@ -450,7 +450,7 @@ def test_damaged_journals_are_refused_and_stay_as_they_were(rng):
         one, two = a.read_bytes(), b.read_bytes()
         overwrite(a, two)
         overwrite(b, one)
-        s.refused(".mdb", keyring=True)
+        s.refused(".mdb")
         overwrite(a, one)
         overwrite(b, two)
         s.check()
@@ -528,7 +528,7 @@ def test_symlinks_and_other_things_instead_of_files():
                          lambda p=path: os.mkfifo(p, 0o600), lambda p=path: p.mkdir(0o700)):
                 make()
                 before = snapshot(away)
-                s.refused(name, keyring=True)
+                s.refused(name)
                 assert differences(before, snapshot(away)) == []
                 path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             (away / name).rename(path)
@@ -539,7 +539,7 @@ def test_symlinks_and_other_things_instead_of_files():
                      lambda: days.symlink_to(away / "nowhere")):
             make()
             before = snapshot(away)
-            s.refused("days", keyring=True)
+            s.refused("days")
             assert differences(before, snapshot(away)) == []
             days.unlink()
         (away / "days").rename(days)
@@ -561,7 +561,7 @@ def test_strangers_among_the_days_are_not_removed():
         for name in ("notes.txt", "2026-13-01.mdb", "x"):
             stranger = s.state / "days" / name
             stranger.write_text("mine")
-            s.refused("days/" + name, keyring=True)
+            s.refused("days/" + name)
             stranger.unlink()
         s.check()
 
@@ -570,7 +570,7 @@ def test_a_days_file_without_its_key_is_refused():
     with Store() as s:
         today = now_ms() // DAY
         shutil.copy(s.day_files[0], s.state / "days" / f"{date(today - 20)}.mdb")
-        s.refused(date(today - 20), "key", keyring=True)
+        s.refused(date(today - 20), "key")
         s.restore()
         # Two days' files that changed places open nothing, and harm nothing.
         a, b = s.day_files[:2]

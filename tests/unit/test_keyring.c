@@ -183,6 +183,7 @@ static struct keyring *reopen(const struct place *p, struct keyring *k)
 	r = keyring_open(&k, p->path, &fault);
 	if (r < 0)
 		fail_msg("keyring_open: %d %s", r, fault.what);
+	assert_int_equal(keyring_settle(k), 0);
 	return k;
 }
 
@@ -393,6 +394,48 @@ static void a_keyring_in_use_cannot_be_opened_for_writing(void **state)
 	keyring_close(k);
 }
 
+static void opening_writes_nothing_and_settling_once(void **state)
+{
+	struct place *p = *state;
+	struct keyring *k = create(p);
+	uint8_t before[FILE_SIZE], after[FILE_SIZE];
+
+	keyring_close(k);
+	image_read(p, before);
+	disk_reset();
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	keyring_close(k);
+	assert_int_equal(disk.count, 0);
+	image_read(p, after);
+	assert_memory_equal(before, after, FILE_SIZE);
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	assert_int_equal(keyring_settle(k), 0);
+	assert_int_equal(disk.count, 4);
+	assert_int_equal(keyring_settle(k), 0);
+	assert_int_equal(disk.count, 4);
+	keyring_close(k);
+	/* A change settles too: the damaged slot first, the whole one last. */
+	image_read(p, before);
+	before[100] ^= 1;
+	image_write(p, before);
+	disk_reset();
+	disk.fail_at = 1;
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	assert_true(keyring_repaired(k));
+	assert_int_equal(keyring_held_set(k, 5), -EIO);
+	keyring_close(k);
+	image_read(p, after);
+	assert_memory_equal(before + SLOT, after + SLOT, SLOT);
+	disk_reset();
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	assert_int_equal(keyring_held_set(k, 6), 0);
+	disk_reset();
+	assert_int_equal(keyring_settle(k), 0);
+	assert_int_equal(disk.count, 0);
+	keyring_close(k);
+	assert_slots_alike(p);
+}
+
 static void looking_only_writes_nothing(void **state)
 {
 	struct place *p = *state;
@@ -523,7 +566,9 @@ static void the_last_generation_is_never_passed(void **state)
 		slot_change(image + slot * SLOT, 0, 'n');
 	}
 	image_write(p, image);
-	assert_int_equal(keyring_open(&k, p->path, NULL), -EINVAL);
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	assert_int_equal(keyring_settle(k), -EINVAL);
+	keyring_close(k);
 	assert_true(file_holds(p, image, SLOT));
 }
 
@@ -989,7 +1034,9 @@ static void a_failed_write_or_sync_is_the_last(void **state)
 	assert_int_equal(keyring_days(k, NULL, 0), 8);
 	disk.fail_at = disk.count + 3;
 	keyring_close(k);
-	assert_int_equal(keyring_open(&k, p->path, NULL), -EIO);
+	assert_int_equal(keyring_open(&k, p->path, NULL), 0);
+	assert_int_equal(keyring_settle(k), -EIO);
+	keyring_close(k);
 	disk_reset();
 	k = reopen(p, NULL);
 	assert_int_equal(keyring_days(k, NULL, 0), 8);
@@ -1269,6 +1316,7 @@ int main(void)
 		TEST(only_a_private_plain_file_of_ones_own_is_opened),
 		TEST(a_file_of_another_user_is_refused),
 		TEST(a_keyring_in_use_cannot_be_opened_for_writing),
+		TEST(opening_writes_nothing_and_settling_once),
 		TEST(looking_only_writes_nothing),
 		TEST(files_of_another_size_are_damage),
 		TEST(one_damaged_slot_is_repaired_from_the_other),

@@ -284,7 +284,11 @@ struct handed {
 
 static void hand(struct handed *h, int i)
 {
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	/* valgrind takes the longest path for a string that goes on behind it. */
+	struct {
+		struct sockaddr_un un;
+		char end;
+	} at = { .un.sun_family = AF_UNIX };
 	char path[160];
 	int fd = socket(h->fd[i].family, h->fd[i].type, 0);
 
@@ -292,13 +296,13 @@ static void hand(struct handed *h, int i)
 	if (h->fd[i].file && *h->fd[i].file == '@') {
 		/* As long as can be: nothing ends it but the structure. */
 		(void)snprintf(path, sizeof(path), "%s/%0*d", h->place->dir,
-			       (int)(sizeof(at.sun_path) - strlen(h->place->dir) - 1), 0);
-		memcpy(at.sun_path, path, sizeof(at.sun_path));
-		assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+			       (int)(sizeof(at.un.sun_path) - strlen(h->place->dir) - 1), 0);
+		memcpy(at.un.sun_path, path, sizeof(at.un.sun_path));
+		assert_int_equal(bind(fd, (struct sockaddr *)&at.un, sizeof(at.un)), 0);
 	} else if (h->fd[i].file) {
 		(void)snprintf(path, sizeof(path), "%s/%s", h->place->dir, h->fd[i].file);
-		at = address(path);
-		assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+		at.un = address(path);
+		assert_int_equal(bind(fd, (struct sockaddr *)&at.un, sizeof(at.un)), 0);
 	}
 	if (h->fd[i].listening)
 		assert_int_equal(listen(fd, 5), 0);

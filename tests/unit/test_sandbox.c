@@ -58,7 +58,7 @@ static void hardened(void **state)
 static void expect_no_capability(bool bounding)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct have[2];
+	struct __user_cap_data_struct have[2] = { 0 };
 
 	assert_int_equal(syscall(SYS_capget, &header, have), 0);
 	for (int i = 0; i < 2; i++)

@@ -1280,7 +1280,7 @@ static void in_a_full_disk(void **state)
 	char filler[256];
 	uint64_t sent = 0;
 
-	if (!own_mounts() || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (!own_mounts() || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("none", p->dir, "tmpfs", 0, "size=4m") < 0)
 		_exit(CHILD_SKIP);
 	assert_int_equal(keyring_create(&p->keyring, p->ring, calendar_day(wall()),
