@@ -29,7 +29,7 @@ enum fit { FIT, FIT_BEHIND, FIT_AHEAD };
  */
 struct clock {
 	_Atomic(int32_t) newest_day;
-	_Atomic(int64_t) held_ms;      /* for how long it has not fitted; kept once it counts */
+	_Atomic(int64_t) held_ms;      /* for how long it has not fitted; behind: negative */
 	_Atomic(int64_t) running_ms;   /* as of the last tick */
 	_Atomic(int64_t) tick_mono_ms; /* of the last tick; -1 before the first */
 	atomic_int trust;
@@ -73,6 +73,14 @@ static enum fit fit_of(const struct clock_reading *r, int32_t newest_day)
 	return day > (int64_t)newest_day + 1 && !r->vouched ? FIT_AHEAD : FIT;
 }
 
+/* Of a time held, what counts for a clock that fits like this. */
+static int64_t counts_for(enum fit fit, int64_t held_ms)
+{
+	int64_t ms = fit == FIT_AHEAD ? held_ms : fit == FIT_BEHIND ? -held_ms : 0;
+
+	return ms > 0 ? ms : 0;
+}
+
 bool clock_judge(const struct clock_reading *r, int32_t newest_day, int64_t held_ms,
 		 enum clock_trust trust)
 {
@@ -80,7 +88,7 @@ bool clock_judge(const struct clock_reading *r, int32_t newest_day, int64_t held
 
 	if (trust == CLOCK_TRUST_ALWAYS || fit == FIT)
 		return false;
-	if (held_ms < CLOCK_HOLD_MAX_MS)
+	if (counts_for(fit, held_ms) < CLOCK_HOLD_MAX_MS)
 		return true;
 	/*
 	 * Ahead for 24 hours: what must be forgotten cannot wait for ever.  Behind:
@@ -107,7 +115,8 @@ int clock_new(struct clock **out, enum clock_trust trust, int32_t newest_day, in
 	if (!c)
 		return -ENOMEM;
 	atomic_init(&c->newest_day, newest_day);
-	atomic_init(&c->held_ms, held_ms < 0 ? 0 : least(held_ms, CLOCK_HOLD_MAX_MS));
+	atomic_init(&c->held_ms, held_ms < 0 ? -least(-held_ms, CLOCK_HOLD_MAX_MS)
+					     : least(held_ms, CLOCK_HOLD_MAX_MS));
 	atomic_init(&c->running_ms, 0);
 	atomic_init(&c->tick_mono_ms, -1);
 	atomic_init(&c->trust, (int)trust);
@@ -131,18 +140,18 @@ bool clock_tick(struct clock *c, const struct clock_reading *r)
 {
 	enum clock_trust trust = (enum clock_trust)atomic_load(&c->trust);
 	int32_t newest_day = atomic_load(&c->newest_day);
-	int64_t held_ms = atomic_load(&c->held_ms), ran = 0;
+	int64_t held_ms = atomic_load(&c->held_ms), ran = 0, held_for;
 	enum fit fit = trust == CLOCK_TRUST_ALWAYS ? FIT : fit_of(r, newest_day);
 	bool held;
 
+	/* Time spent behind is no reason to believe a clock that is ahead, nor across a restart. */
+	held_for = counts_for(fit, held_ms);
 	/* A time between two ticks counts as what the first of them found. */
-	if (c->ticked && c->fit != FIT)
-		held_ms = least(held_ms + since(r->boot_ms, c->last_boot_ms), CLOCK_HOLD_MAX_MS);
+	if (c->ticked && c->fit == fit && fit != FIT)
+		held_for = least(held_for + since(r->boot_ms, c->last_boot_ms), CLOCK_HOLD_MAX_MS);
 	if (c->ticked && !atomic_load(&c->held))
 		ran = least(since(r->mono_ms, atomic_load(&c->tick_mono_ms)), RUN_MAX_MS);
-	/* Time spent behind is no reason to believe a clock that is ahead. */
-	if (fit == FIT || (c->ticked && fit != c->fit))
-		held_ms = 0;
+	held_ms = fit == FIT_BEHIND ? -held_for : held_for;
 	held = clock_judge(r, newest_day, held_ms, trust);
 	c->ticked = true;
 	c->fit = fit;

@@ -39,8 +39,9 @@ struct clock_reading {
 void clock_read(struct clock_reading *out);
 
 /*
- * The rule alone, pure: given the newest day seen, how long it has been held
- * so far and a reading, is it held?
+ * The rule alone, pure: given the newest day seen, for how long the clock has
+ * not fitted so far (ahead: positive, behind: negative) and a reading, is it
+ * held?
  */
 bool clock_judge(const struct clock_reading *r, int32_t newest_day, int64_t held_ms,
 		 enum clock_trust trust);
@@ -64,9 +65,11 @@ int64_t clock_now(const struct clock *c);
  */
 bool clock_held(const struct clock *c);
 /*
- * For the keyring: for how long the clock has not fitted; 0 once it fits.  Stays
- * at CLOCK_HOLD_MAX_MS after that, also across restarts: a hold that has ended
- * must not begin again before the newest day has moved.
+ * For the keyring: for how long the clock has not fitted, positive when it is
+ * ahead and negative when it is behind; 0 once it fits.  Stays at
+ * CLOCK_HOLD_MAX_MS after that, also across restarts: a hold that has ended
+ * must not begin again before the newest day has moved.  Time of the one kind
+ * never counts for the other.
  */
 int64_t clock_held_ms(const struct clock *c);
 /*

@@ -19,10 +19,12 @@ struct day {
 	bool exists;	       /* has a file */
 	bool damaged;	       /* which cannot be read: reported, not served; set aside to write */
 	unsigned asides;       /* files of the day that were: what they held is not served */
+	bool lost;	       /* rows that it had are gone: its file is missing, or an older one */
 	bool busy;	       /* the other thread works with its file: stays open */
 	bool held;	       /* it is being rewritten: its rows wait */
 	struct dayfile *file;  /* when open */
 	int64_t not_before_ms; /* rewriting it failed: not again before */
+	int64_t rewritten_ms;  /* when that was done last; 0: not since the start */
 	uint64_t used;	       /* when last, for closing the least recently used */
 	uint64_t bytes;	       /* of the file, when last seen */
 	struct dayservers servers;

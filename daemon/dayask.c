@@ -193,7 +193,7 @@ int dayask_new(struct dayask **out, struct lookup *l, struct dayset *set, int32_
 	for (size_t i = dayset_from(set, horizon); i < set->n; i++) {
 		struct day *d = set->at[i];
 
-		if (day_has_files(d) && !add_view(a, d)) {
+		if ((day_has_files(d) || d->lost) && !add_view(a, d)) {
 			dayask_free(a);
 			return -ENOMEM;
 		}
@@ -248,7 +248,7 @@ static bool use_day(struct dayask *a, struct dayset *set, const struct dayview *
 	a->at = view->day;
 	a->at_asides = view->asides;
 	a->day = dayset_find(set, view->day);
-	if (a->day && (a->day->damaged || a->day->asides))
+	if (a->day && (a->day->damaged || a->day->asides || a->day->lost))
 		note_unreadable(a, 0); /* reported when it was found */
 	if (!a->day || a->day->damaged || a->day->asides != view->asides || view->n == 0)
 		return false;
@@ -301,6 +301,12 @@ static bool go_on(struct dayask *a, struct dayset *set, unsigned *budget)
 	r = dayset_use(set, a->day, &a->fault);
 	if (r == 0)
 		r = dayscan_step(&a->scan, a->day->file, budget);
+	if (r == -ENOKEY && a->at < keyring_first_day(set->home.keyring)) {
+		/* Midnight has come while it was being read: nothing of it is an answer any more. */
+		a->scanning = false;
+		a->scan.unreadable = 0;
+		return false;
+	}
 	if (a->scan.unreadable || r < 0) {
 		char name[32];
 

@@ -99,6 +99,65 @@ static int open_day(int32_t number, unsigned aside, void *arg)
 	return 0;
 }
 
+/*
+ * What the keyring knows of a day's file, and the file does not know of itself:
+ * whether it is there, and not an older one.  What is missing is not in the
+ * journal any more, so it is lost; the rest is served, and every answer says so.
+ */
+static int check_mark(struct daykeep *k, int32_t number)
+{
+	struct day *d = dayset_find(&k->set, number);
+	struct fault said = { 0 };
+	const char *what = NULL;
+	uint32_t times = 0;
+	bool lost = false;
+	char name[32];
+
+	if (!keyring_day_mark(k->options.keyring, number, &times, &lost))
+		return 0;
+	if (d && d->asides)
+		what = NULL; /* another file than the one that was noted, and every answer says so */
+	else if (times && (!d || !d->exists))
+		what = "is missing: its rows are lost";
+	else if (d && d->exists && !d->damaged && (d->generation & KEYRING_TIMES_MAX) < times)
+		what = "is older than it was: rows of it are lost";
+	if (!what && !lost)
+		return 0;
+	if (!d)
+		d = dayset_get(&k->set, number);
+	if (!d)
+		return -ENOMEM;
+	d->lost = true;
+	if (what) {
+		dayfile_fault_name(name, number);
+		(void)fault_set(&said, -EBADMSG, name, 0, what);
+		daykeep_report(k, &said, 1);
+	}
+	return 0;
+}
+
+static int check_marks(struct daykeep *k)
+{
+	int32_t days[KEYRING_DAYS_MAX];
+	size_t n = keyring_days(k->options.keyring, days, KEYRING_DAYS_MAX);
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (days[i] >= k->first)
+			r = check_mark(k, days[i]);
+	return r;
+}
+
+int daykeep_start(struct daykeep *k, struct fault *fault)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < k->set.n && r == 0; i++)
+		if (k->set.at[i]->lost)
+			r = keyring_day_lost_set(k->options.keyring, k->set.at[i]->number);
+	return r < 0 ? keyring_fault(fault, r) : 0;
+}
+
 static void set_defaults(struct days_options *o)
 {
 	if (o->flush_rows == 0)
@@ -147,6 +206,8 @@ int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t 
 		if (r < 0 && fault)
 			*fault = found;
 	}
+	if (r == 0 && (r = check_marks(k)) < 0)
+		(void)fault_set(fault, r, "days", 0, "no memory");
 	if (r < 0) {
 		dayset_close(&k->set);
 		return r;
@@ -377,8 +438,27 @@ static int flush_anyhow(struct daykeep *k, struct day *d, struct fault *fault)
 	return r;
 }
 
+/* Its key may have died since this thread was told of the day. */
+static bool forgotten(const struct daykeep *k, const struct day *d, int error)
+{
+	return error == -ESTALE ||
+	       (error == -ENOKEY && d->number < keyring_first_day(k->options.keyring));
+}
+
+/* Which files there are, and which states of them, for the next start to hold them against. */
+static int note_written(struct daykeep *k, struct keyring_written *written, size_t n,
+			struct fault *fault)
+{
+	int r = keyring_days_written(k->options.keyring, written, n);
+
+	return r < 0 ? keyring_fault(fault, r) : 0;
+}
+
 int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *fault)
 {
+	struct keyring_written written[KEYRING_DAYS_MAX];
+	size_t n = 0;
+
 	*wrote = k->no_space = false;
 	k->retry_ms = 0;
 	for (size_t i = 0; i < k->set.n; i++) {
@@ -391,21 +471,25 @@ int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *
 			continue;
 		r = flush_anyhow(k, d, &found);
 		*wrote |= k->waiting < before;
+		if (k->waiting < before && n < KEYRING_DAYS_MAX)
+			written[n++] = (struct keyring_written){ d->number,
+								 (uint32_t)d->generation };
 		if (r == -ENOSPC || r == -ERANGE || r == -EAGAIN) {
 			/* -ERANGE: the keyring is a day behind; -EAGAIN: the merger is */
 			k->retry_ms = now_ms + RETRY_MS;
 			k->no_space |= r == -ENOSPC;
-		} else if (r == -ESTALE) {
-			drop_waiting(k, d); /* forgotten, by whatever road it came */
+		} else if (forgotten(k, d, r)) {
+			drop_waiting(k, d);
 		} else if (r < 0 && r != -EBUSY) {
 			if (fault)
 				*fault = found;
 			return r;
 		}
 	}
-	if (*wrote)
-		k->flushes++;
-	return 0;
+	if (!*wrote)
+		return 0;
+	k->flushes++;
+	return note_written(k, written, n, fault);
 }
 
 uint64_t daykeep_flushed(const struct daykeep *k)
@@ -525,26 +609,44 @@ static int64_t rewrite_ms(const struct daykeep *k, const struct day *d)
 	return ms < d->not_before_ms ? d->not_before_ms : ms;
 }
 
+enum rewriting { REWRITE_NOT, REWRITE_TOMORROW, REWRITE_SOON };
+
 /*
- * Once after its end; again when late rows have come to an eighth of it.  Not
+ * Once after its end; again when late rows have come to an eighth of it, and a
+ * day later when there are any: their runs show in what order they came.  Not
  * while a part of it cannot be read: what is left stays as it is.
  */
-static bool wants_rewriting(const struct day *d)
+static enum rewriting wants_rewriting(const struct day *d)
 {
 	uint64_t rows = 0, most = 0;
 
 	if (d->n == 0)
-		return false;
+		return REWRITE_NOT;
 	for (uint32_t i = 0; i < d->n; i++) {
 		uint64_t n = dayrun_rows(d->runs[i]);
 
 		if (d->runs[i]->damaged)
-			return false;
+			return REWRITE_NOT;
 		rows += n;
 		if (n > most)
 			most = n;
 	}
-	return !d->rewritten || (rows - most) * 8 >= rows;
+	if (!d->rewritten || (rows - most) * 8 >= rows)
+		return REWRITE_SOON;
+	return d->n > 1 ? REWRITE_TOMORROW : REWRITE_NOT;
+}
+
+/* When it is to be rewritten; INT64_MAX: it need not be. */
+static int64_t rewrite_due_ms(const struct daykeep *k, const struct day *d)
+{
+	enum rewriting wanted = wants_rewriting(d);
+	int64_t ms = rewrite_ms(k, d);
+
+	if (wanted == REWRITE_NOT)
+		return INT64_MAX;
+	if (wanted == REWRITE_TOMORROW && ms < d->rewritten_ms + CALENDAR_DAY_MS)
+		ms = d->rewritten_ms + CALENDAR_DAY_MS;
+	return ms;
 }
 
 static int give(struct daykeep *k, struct day *d, enum mergejob_kind kind,
@@ -604,7 +706,7 @@ int daykeep_plan(struct daykeep *k, int64_t now_ms, struct fault *fault)
 	for (size_t i = 0; i < k->set.n; i++) {
 		struct day *d = k->set.at[i];
 
-		if (d->exists && !d->damaged && now_ms >= rewrite_ms(k, d) && wants_rewriting(d))
+		if (d->exists && !d->damaged && now_ms >= rewrite_due_ms(k, d))
 			return give(k, d, MERGE_REWRITE, d->runs, d->n, now_ms, fault);
 	}
 	return 0;
@@ -626,8 +728,8 @@ int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
 			continue;
 		if (has_work(d))
 			ms = now_ms;
-		else if (wants_rewriting(d))
-			ms = rewrite_ms(k, d);
+		else
+			ms = rewrite_due_ms(k, d);
 		if (ms < next)
 			next = ms;
 	}
@@ -677,7 +779,7 @@ static int job_failed(struct daykeep *k, struct day *d, struct mergejob *job, in
 	}
 }
 
-static void take_new_file(struct day *d, struct mergejob *job)
+static void take_new_file(struct day *d, struct mergejob *job, int64_t now_ms)
 {
 	uint64_t through = job->through, generation = job->generation + 1;
 	struct dayservers servers = d->servers;
@@ -694,6 +796,7 @@ static void take_new_file(struct day *d, struct mergejob *job)
 	d->servers = job->servers; /* in another order */
 	job->servers = servers;
 	d->rewritten = true;
+	d->rewritten_ms = now_ms;
 	d->through = through;
 	d->generation = generation;
 	d->bytes = dayfile_bytes(d->file);
@@ -729,7 +832,7 @@ static int put_outcome(struct daykeep *k, struct day *d, struct mergejob *job, i
 		}
 		r = dayset_replace(&k->set, d, fault);
 		if (r == 0) {
-			take_new_file(d, job);
+			take_new_file(d, job, now_ms);
 			k->rewrites++;
 		}
 		return r;
@@ -754,12 +857,12 @@ static int put_or_drop(struct daykeep *k, struct day *d, int64_t now_ms, bool as
 	if (r == -EBADMSG) {
 		d->damaged = true;
 		daykeep_report(k, &found, 1);
-	} else if (r < 0) {
+	} else if (r < 0 && !forgotten(k, d, r)) {
 		if (fault)
 			*fault = found;
 		return r;
 	}
-	r = d->damaged ? drop_outcome(k, d, k->done) : 0;
+	r = d->damaged || r < 0 ? drop_outcome(k, d, k->done) : 0;
 	return r < 0 ? fault_set(fault, r, "days", 0, "no memory") : 0;
 }
 

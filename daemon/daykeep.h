@@ -33,6 +33,11 @@ struct daykeep {
 int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t now_ms,
 		 struct fault *fault);
 void daykeep_close(struct daykeep *k); /* the merger has been stopped */
+/*
+ * The start has succeeded: that rows of days are lost, which daykeep_open() has
+ * found, is noted in the keyring for as long as these days are kept.
+ */
+int daykeep_start(struct daykeep *k, struct fault *fault);
 
 /*
  * One effect of a batch: a CLOSE or WHOLE is cut at midnight, and what is not

@@ -593,6 +593,9 @@ int days_start(struct days *d)
 	sigset_t all, old;
 	int r;
 
+	r = daykeep_start(&d->keep, NULL);
+	if (r < 0)
+		return r;
 	/* Signals are the main thread's. */
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);

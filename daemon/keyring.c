@@ -30,6 +30,7 @@
 #include "keyringfs.h"
 #include "keyslot.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -45,6 +46,9 @@
 #define SLOTS 2
 #define FILE_SIZE (SLOTS * KEYSLOT_SIZE)
 #define FAULT_FILE "keyring"
+
+static_assert(KEYRING_DAYS_MAX == KEYSLOT_DAYS_MAX && KEYRING_TIMES_MAX == ~KEYSLOT_DAY_LOST,
+	      "as keyring.h says");
 
 /* All key bytes there are, in locked memory. */
 struct vault {
@@ -574,6 +578,9 @@ static int edit_forget(struct keyslot *s, const void *arg)
 		first = ceiling;
 	if (newest == s->newest_day && first == s->first_day)
 		return UNCHANGED; /* no key is before first_day */
+	/* A hold was of the newest day before: none of it counts for another. */
+	if (newest != s->newest_day)
+		s->held_ms = 0;
 	gone = day_place(s, first);
 	s->newest_day = newest;
 	s->first_day = first;
@@ -619,6 +626,7 @@ static int edit_day(struct keyslot *s, const void *arg)
 		return -ENOSPC;
 	memmove(s->days + i + 1, s->days + i, (s->day_count - i) * sizeof(s->days[0]));
 	s->days[i].day = day;
+	s->days[i].mark = 0;
 	seal_random(s->days[i].key.bytes, SEAL_KEY_SIZE);
 	s->day_count++;
 	return 0;
@@ -635,6 +643,71 @@ int keyring_day_make(struct keyring *k, int32_t day, struct seal_key *out)
 		return r;
 	r = keyring_day(k, day, out);
 	return r == -ENOKEY ? -ESTALE : r; /* made, and forgotten at once by another thread */
+}
+
+static struct keyslot_day *day_entry(struct keyslot *s, int32_t day)
+{
+	uint32_t i = day_place(s, day);
+
+	return i < s->day_count && s->days[i].day == day ? &s->days[i] : NULL;
+}
+
+struct written_args {
+	const struct keyring_written *days;
+	size_t n;
+};
+
+static int edit_written(struct keyslot *s, const void *arg)
+{
+	const struct written_args *a = arg;
+	int r = UNCHANGED;
+
+	for (size_t i = 0; i < a->n; i++) {
+		struct keyslot_day *d = day_entry(s, a->days[i].day);
+		uint32_t mark = a->days[i].times & ~KEYSLOT_DAY_LOST;
+
+		if (!d || mark == (d->mark & ~KEYSLOT_DAY_LOST))
+			continue;
+		d->mark = mark | (d->mark & KEYSLOT_DAY_LOST);
+		r = 0;
+	}
+	return r;
+}
+
+int keyring_days_written(struct keyring *k, const struct keyring_written *days, size_t n)
+{
+	struct written_args a = { days, n };
+
+	return change(k, edit_written, &a);
+}
+
+static int edit_lost(struct keyslot *s, const void *arg)
+{
+	struct keyslot_day *d = day_entry(s, *(const int32_t *)arg);
+
+	if (!d || d->mark & KEYSLOT_DAY_LOST)
+		return UNCHANGED;
+	d->mark |= KEYSLOT_DAY_LOST;
+	return 0;
+}
+
+int keyring_day_lost_set(struct keyring *k, int32_t day)
+{
+	return change(k, edit_lost, &day);
+}
+
+bool keyring_day_mark(struct keyring *k, int32_t day, uint32_t *times, bool *lost)
+{
+	const struct keyslot *s = read_lock(k);
+	uint32_t i = day_place(s, day);
+	bool there = i < s->day_count && s->days[i].day == day;
+
+	if (there) {
+		*times = s->days[i].mark & ~KEYSLOT_DAY_LOST;
+		*lost = (s->days[i].mark & KEYSLOT_DAY_LOST) != 0;
+	}
+	read_unlock(k);
+	return there;
 }
 
 size_t keyring_days(struct keyring *k, int32_t *days, size_t max)
@@ -748,16 +821,12 @@ struct month_args {
 static int edit_month_begin(struct keyslot *s, const void *arg)
 {
 	const struct month_args *a = arg;
-	int r;
 
 	if (s->month[1].month != 0)
 		return -EBUSY;
 	if (a->month <= s->month[0].month)
 		return -ESTALE;
-	r = journal_renew(s->journal[KEYRING_USAGE], a->now_ms);
-	if (r < 0)
-		return r;
-	s->month[1] = s->month[0];
+	s->month[1].month = s->month[0].month;
 	s->month[0].month = a->month;
 	seal_random(s->month[0].key, sizeof(s->month[0].key));
 	s->meter[1] = s->meter[0];
@@ -776,13 +845,12 @@ int keyring_month_begin(struct keyring *k, uint32_t month, int64_t now_ms)
 
 static int edit_month_finish(struct keyslot *s, const void *arg)
 {
-	struct keyslot_journal *old = &s->journal[KEYRING_USAGE][1];
-
 	(void)arg;
 	if (s->month[1].month == 0)
-		return UNCHANGED; /* and an old journal key is then an ordinary renewal's */
-	seal_wipe(&s->month[1], sizeof(s->month[1]));
-	seal_wipe(old, sizeof(*old));
+		return UNCHANGED;
+	if (s->journal[KEYRING_USAGE][1].epoch != 0)
+		return -EBUSY;
+	s->month[1].month = 0;
 	return 0;
 }
 
@@ -881,8 +949,6 @@ static int edit_held(struct keyslot *s, const void *arg)
 {
 	int64_t held_ms = *(const int64_t *)arg;
 
-	if (held_ms < 0)
-		return -EINVAL;
 	if (held_ms == s->held_ms)
 		return UNCHANGED;
 	s->held_ms = held_ms;

@@ -98,6 +98,23 @@ int keyring_day(struct keyring *k, int32_t day, struct seal_key *out);
  * than a day after the newest; -ENOSPC: 92 days have keys.
  */
 int keyring_day_make(struct keyring *k, int32_t day, struct seal_key *out);
+/*
+ * A day's mark is kept where nobody can put back an older one with the day's
+ * file: how often that file had been written (modulo 2^31; 0: never) at
+ * keyring_days_written(), and whether rows of the day are known to be lost.
+ */
+#define KEYRING_DAYS_MAX 92 /* days that have keys at a time */
+#define KEYRING_TIMES_MAX UINT32_C(0x7fffffff)
+struct keyring_written {
+	int32_t day;
+	uint32_t times;
+};
+/* In one write; of days without a key nothing is kept. */
+int keyring_days_written(struct keyring *k, const struct keyring_written *days, size_t n);
+/* It stays said for as long as the day has a key. */
+int keyring_day_lost_set(struct keyring *k, int32_t day);
+/* False when the day has no key. */
+bool keyring_day_mark(struct keyring *k, int32_t day, uint32_t *times, bool *lost);
 /* All days with a key, ascending; returns their number (at most max written). */
 size_t keyring_days(struct keyring *k, int32_t *days, size_t max);
 
@@ -123,16 +140,17 @@ uint32_t keyring_month(struct keyring *k);
 /* True between keyring_month_begin() and keyring_month_finish(). */
 bool keyring_month_turning(struct keyring *k);
 /*
- * Begins the month's turn in one write: a tag key for month (the old one is
- * kept), a new usage journal key (-EBUSY while an old one lives), a new meter
- * key (the one before becomes the old one; an older old one is destroyed).
- * -EBUSY also while a turn is not finished; -ESTALE: month is not after the
- * current one.
+ * Begins the month's turn in one write: a tag key for month, the one before is
+ * destroyed; a new meter key (the one before becomes the old one; an older old
+ * one is destroyed).  From here on no tag of a total can be made or tested any
+ * more, whether or not there is room to finish the turn.  -EBUSY while a turn
+ * is not finished; -ESTALE: month is not after the current one.
  */
 int keyring_month_begin(struct keyring *k, uint32_t month, int64_t now_ms);
 /*
- * Ends it in one write: the old month's tag key and the old usage journal key
- * are destroyed.  0, and nothing is done, when no turn has begun.
+ * Ends it, once no living key of the usage journal has sealed a total of the
+ * old month (-EBUSY while it has an old one).  0, and nothing is done, when no
+ * turn has begun.
  */
 int keyring_month_finish(struct keyring *k);
 
@@ -153,9 +171,9 @@ int keyring_meter_tag(struct keyring *k, uint8_t generation, const uint8_t serve
 int keyring_stream_tag(struct keyring *k, uint8_t generation, const uint8_t server[16],
 		       uint64_t stream, uint8_t out[SEAL_TAG_SIZE]);
 
-/* --- The clock's hold: milliseconds it has been held so far, 0: not held --- */
+/* --- The clock's hold: clock_held_ms(); 0 again when the newest day moves --- */
 int64_t keyring_held_ms(struct keyring *k);
-/* -EINVAL below 0.  Two syncs a call: not for every tick. */
+/* Two syncs a call: not for every tick. */
 int keyring_held_set(struct keyring *k, int64_t held_ms);
 
 #endif

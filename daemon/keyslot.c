@@ -13,6 +13,7 @@
  *    152  2 books x 2 { u32 epoch, i64 created ms, key[32] }
  *    328  92 x day    { i32 day, key[32] }
  *   3640  zeros
+ *   3696  92 x u32 mark, of the days above
  *   4064  BLAKE2b-256 of all that is before
  *
  * The digest finds torn writes and rot.  It is no secret and proves nothing:
@@ -33,15 +34,17 @@
 #define VERSION_AT 8
 #define BODY_AT 12
 #define DAYS_AT 328
-#define BODY_END (DAYS_AT + KEYSLOT_DAYS_MAX * (4 + SEAL_KEY_SIZE))
+#define KEYS_END (DAYS_AT + KEYSLOT_DAYS_MAX * (4 + SEAL_KEY_SIZE))
+#define MARKS_AT (DIGEST_AT - KEYSLOT_DAYS_MAX * 4)
 
 static const uint8_t magic[VERSION_AT] = { 'n', 'o', 'l', 'o', 'g', 'k', 'e', 'y' };
 
 /*
  * BLAKE2b leaves the last bytes it was given (two blocks of 128, and they are
- * not wiped) on the stack: let those be zeros, and no key.
+ * not wiped) on the stack: let those be marks, and no key.
  */
-static_assert(BODY_END + 2 * 128 <= DIGEST_AT, "keys in the digest's last blocks");
+static_assert(KEYS_END <= MARKS_AT && MARKS_AT + 2 * 128 <= DIGEST_AT,
+	      "keys in the digest's last blocks");
 
 static void put_u32(uint8_t **at, uint32_t v)
 {
@@ -117,7 +120,9 @@ void keyslot_encode(uint8_t out[KEYSLOT_SIZE], const struct keyslot *s)
 		put_u32(&at, (uint32_t)s->days[i].day);
 		put_bytes(&at, s->days[i].key.bytes, sizeof(s->days[i].key.bytes));
 	}
-	assert(at == out + BODY_END);
+	assert(at == out + KEYS_END);
+	for (size_t i = 0; i < KEYSLOT_DAYS_MAX; i++)
+		nolog_put32(out + MARKS_AT + 4 * i, s->days[i].mark);
 	seal_digest(out + DIGEST_AT, out, DIGEST_AT);
 }
 
@@ -152,7 +157,9 @@ static void decode_body(struct keyslot *s, const uint8_t *in)
 		s->days[i].day = (int32_t)get_u32(&at);
 		get_bytes(s->days[i].key.bytes, &at, sizeof(s->days[i].key.bytes));
 	}
-	assert(at == in + BODY_END);
+	assert(at == in + KEYS_END);
+	for (size_t i = 0; i < KEYSLOT_DAYS_MAX; i++)
+		s->days[i].mark = nolog_get32(in + MARKS_AT + 4 * i);
 }
 
 /* A key is there exactly when its name is: random keys are never all zeros. */
@@ -172,7 +179,7 @@ static bool months_fit(const struct keyslot_month m[2])
 		return false;
 	if (m[1].month != 0 && (!month_valid(m[1].month) || m[1].month >= m[0].month))
 		return false;
-	return key_fits(m[1].month != 0, m[1].key, sizeof(m[1].key));
+	return key_fits(false, m[1].key, sizeof(m[1].key));
 }
 
 static bool meters_fit(const struct keyslot_meter m[2])
@@ -212,14 +219,15 @@ static bool days_fit(const struct keyslot *s)
 			return false;
 	}
 	for (uint32_t i = s->day_count; i < KEYSLOT_DAYS_MAX; i++)
-		if (s->days[i].day != 0 || !key_fits(false, s->days[i].key.bytes, SEAL_KEY_SIZE))
+		if (s->days[i].day != 0 || s->days[i].mark != 0 ||
+		    !key_fits(false, s->days[i].key.bytes, SEAL_KEY_SIZE))
 			return false;
 	return true;
 }
 
 int keyslot_check(const struct keyslot *s)
 {
-	if (s->generation == 0 || s->generation > INT64_MAX || s->held_ms < 0 ||
+	if (s->generation == 0 || s->generation > INT64_MAX || s->held_ms == INT64_MIN ||
 	    nolog_all_zero(s->store, sizeof(s->store)) || !months_fit(s->month) ||
 	    !meters_fit(s->meter) || !journals_fit(s->journal[0]) || !journals_fit(s->journal[1]) ||
 	    !days_fit(s))
@@ -240,7 +248,7 @@ int keyslot_decode(struct keyslot *s, const uint8_t in[KEYSLOT_SIZE])
 	/* Only what is whole can be said to be of another version. */
 	if (nolog_get32(in + VERSION_AT) != SEAL_FORMAT)
 		return -EPROTO;
-	if (!nolog_all_zero(in + BODY_END, DIGEST_AT - BODY_END))
+	if (!nolog_all_zero(in + KEYS_END, MARKS_AT - KEYS_END))
 		return -EBADMSG;
 	decode_body(s, in);
 	r = keyslot_check(s);

@@ -23,7 +23,8 @@
 
 struct keyslot_month {
 	uint32_t month; /* YYYYMM; 0: none */
-	uint8_t key[SEAL_HASH_KEY_SIZE];
+	uint8_t key
+		[SEAL_HASH_KEY_SIZE]; /* zeros in the old one: it died when the new one was made */
 };
 
 struct keyslot_meter {
@@ -38,18 +39,25 @@ struct keyslot_journal {
 	struct seal_key key;
 };
 
+/* Of a day's mark: rows of it are lost, or its file is another than it was. */
+#define KEYSLOT_DAY_LOST (UINT32_C(1) << 31)
+
 struct keyslot_day {
 	int32_t day;
 	struct seal_key key;
+	uint32_t mark; /* how often its file had been written, and KEYSLOT_DAY_LOST */
 };
 
-/* Of each pair [0] is current and always there, [1] is old and may be none. */
+/*
+ * Of each pair [0] is current and always there, [1] is old and may be none.  An
+ * old month says that its turn is not finished.
+ */
 struct keyslot {
 	uint64_t generation; /* from 1, rises with every write */
 	uint8_t store[SEAL_STORE_SIZE];
 	int32_t newest_day;
 	int32_t first_day;
-	int64_t held_ms;
+	int64_t held_ms; /* clock_held_ms() */
 	struct keyslot_month month[2];
 	struct keyslot_meter meter[2];
 	struct keyslot_journal journal[2][2]; /* by enum keyring_book */

@@ -374,6 +374,16 @@ static void on_lookups(evutil_socket_t fd, short what, void *arg)
 	conns_take_lookups(arg);
 }
 
+/* A keyring that failed takes no change any more. */
+static void keyring_failed(int error)
+{
+	struct fault fault;
+
+	(void)fault_set(&fault, error, "keyring", 0, "cannot be written");
+	log_fault(&fault);
+	_exit(1);
+}
+
 static void say_forgotten(struct server *s)
 {
 	struct days_stats d;
@@ -387,28 +397,32 @@ static void say_forgotten(struct server *s)
 		(long long)d.days_held);
 }
 
+/*
+ * The time the clock has been held is kept over restarts, so that 24 hours pass
+ * also for one that is restarted daily; and kept up to date when it is over, or
+ * the next clock that does not fit would be believed at once.
+ */
+static void save_hold(struct server *s, int64_t least_ms)
+{
+	int64_t ms = clock_held_ms(s->clock), kept = keyring_held_ms(s->keyring);
+	bool same_kind = (ms > 0) == (kept > 0) && (ms < 0) == (kept < 0);
+	int r;
+
+	if (same_kind && llabs(ms - kept) < least_ms)
+		return;
+	r = keyring_held_set(s->keyring, ms);
+	if (r < 0)
+		keyring_failed(r);
+}
+
 static void keep_hold(struct server *s, bool held)
 {
-	int64_t ms = clock_held_ms(s->clock);
-
 	if (held != s->clock_was_held) {
 		log_say(held ? LOG_CLOCK_HELD : LOG_CLOCK_FREE, 0, 0, 0);
 		for (int i = 0; i < BOOKS; i++)
 			writer_wake(s->writers[i]);
 	}
-	/* Kept over restarts, so that 24 hours pass also for one that is restarted daily. */
-	if (held != s->clock_was_held || ms - s->last_hold_saved_ms >= HOLD_SAVE_MS) {
-		int r = keyring_held_set(s->keyring, ms);
-
-		if (r < 0) { /* a keyring that failed takes no change any more */
-			struct fault fault;
-
-			(void)fault_set(&fault, r, "keyring", 0, "cannot be written");
-			log_fault(&fault);
-			_exit(1);
-		}
-		s->last_hold_saved_ms = ms;
-	}
+	save_hold(s, HOLD_SAVE_MS);
 	s->clock_was_held = held;
 }
 
@@ -442,6 +456,25 @@ static bool writers_alive(const struct server *s)
 	return true;
 }
 
+/*
+ * What is over is over now, whatever else goes on: the keys die here.  Closing
+ * and removing the files is the days' thread's, when it comes to it; it is told
+ * again should it have had no memory for that.
+ */
+static void move_on(struct server *s, int32_t today)
+{
+	bool moved = today > keyring_newest_day(s->keyring);
+	int r = keyring_forget_days(s->keyring, today,
+				    calendar_horizon(today, (int)s->config->retention_days));
+
+	if (r < 0)
+		keyring_failed(r);
+	clock_newest_day_set(s->clock, today);
+	days_advance(s->days, today);
+	for (int i = 0; i < BOOKS && moved; i++)
+		writer_wake(s->writers[i]);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct server *s = arg;
@@ -453,14 +486,13 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	clock_read(&now);
 	held = clock_tick(s->clock, &now);
-	keep_hold(s, held);
 	today = calendar_day(now.wall_ms);
-	if (!held && today > keyring_newest_day(s->keyring)) {
-		days_advance(s->days, today);
-		clock_newest_day_set(s->clock, today);
-		for (int i = 0; i < BOOKS; i++)
-			writer_wake(s->writers[i]);
-	}
+	if (today < keyring_newest_day(s->keyring))
+		today = keyring_newest_day(s->keyring);
+	/* Also when it was held at the start, and what was over then has not been forgotten. */
+	if (!held && today > days_forgotten(s->days))
+		move_on(s, today);
+	keep_hold(s, held);
 	say_forgotten(s);
 	if (s->accept_paused) {
 		s->accept_paused = false;
@@ -645,6 +677,7 @@ static void finish(struct server *s)
 	int r;
 
 	(void)event_del(s->tick);
+	save_hold(s, 1);
 	for (int i = 0; i < BOOKS; i++) {
 		writer_join(s->writers[i]);
 		conns_take_answers(s, i);

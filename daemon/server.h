@@ -64,7 +64,6 @@ struct server {
 
 	bool stopping, clock_was_held, said_too_many;
 	bool narrowed; /* fewer days are to be kept than the store was made with */
-	int64_t last_hold_saved_ms;
 	int32_t said_day;
 	int exit_status;
 

@@ -209,32 +209,49 @@ static void query(void *arg, const struct request *r, const struct sessions_time
 /* --- The month's turn --- */
 
 /*
- * What waits is committed to the month it came in.  Then: a new key for
- * everything, all totals zero and all meters again under it, the log cut, and
- * the old keys destroyed.  A crash anywhere in between begins again at
- * keyring_month_turning(), before a socket opens.
+ * What waits is committed to the month it came in, if there is room for it.
+ * Then, room or not, the old month's tag key dies: whose the totals were, which
+ * are zero from here on, nobody can tell any more.  All totals zero and all
+ * meters again under a new key of the log, the log cut, and the old one dies
+ * too.  A crash anywhere in between begins again at keyring_month_turning(),
+ * before a socket opens.
  */
+static int begin_turn(struct usagebook *b, struct writer *w, uint32_t month,
+		      const struct sessions_time *t, struct fault *fault)
+{
+	int r = writer_commit_waiting(w, t, false, fault);
+
+	if (r == -ENOSPC) {
+		if (fault)
+			fault->error = 0;
+		r = 0;
+	}
+	return r < 0 ? r : keyring_month_begin(b->keyring, month, t->now_ms);
+}
+
 static int turn(struct usagebook *b, struct writer *w, uint32_t month,
 		const struct sessions_time *t, struct fault *fault)
 {
 	struct journal *j = writer_journal(w);
 	int r = 0;
 
-	/* Begun before: what would be committed now is the old totals, under the new key. */
-	if (!keyring_month_turning(b->keyring)) {
-		r = writer_commit_waiting(w, t, fault);
-		if (r == 0 && journal_old_key(j))
-			r = writer_relog(w, fault);
-		if (r == 0)
-			r = keyring_month_begin(b->keyring, month, t->now_ms);
-	}
+	/* Begun before: what would be committed now is the old totals. */
+	if (!keyring_month_turning(b->keyring))
+		r = begin_turn(b, w, month, t, fault);
 	if (r < 0)
 		return r;
-	journal_epoch_changed(j);
 	keyring_meters(b->keyring, &b->meters);
 	r = writer_rename_streams(w);
 	if (r == 0) {
 		usage_turn(b->usage, month, writer_effects(w));
+		show(b);
+		if (journal_old_key(j))
+			r = writer_relog(w, fault);
+	}
+	if (r == 0)
+		r = journal_renew(j, t->now_ms);
+	if (r == 0) {
+		usage_turn(b->usage, month, writer_effects(w)); /* that the log says so again */
 		r = writer_relog(w, fault);
 	}
 	if (r == 0)
@@ -252,7 +269,7 @@ static int drop_old_meters(struct usagebook *b, struct writer *w, const struct s
 			   struct fault *fault)
 {
 	/* Apart from what waits, whose positions stand in one transaction with it. */
-	int r = writer_commit_waiting(w, t, fault);
+	int r = writer_commit_waiting(w, t, true, fault);
 
 	if (r < 0)
 		return r;
@@ -261,7 +278,7 @@ static int drop_old_meters(struct usagebook *b, struct writer *w, const struct s
 	for (unsigned s = 0; s < STREAMS_SLICES; s++)
 		streams_drop_generation(writer_streams(w), s, b->meters.old_generation,
 					writer_effects(w));
-	r = writer_commit_waiting(w, t, fault);
+	r = writer_commit_waiting(w, t, true, fault);
 	if (r == 0)
 		r = keyring_meters_drop(b->keyring);
 	if (r == 0)

@@ -758,14 +758,17 @@ int writer_relog(struct writer *w, struct fault *fault)
 	return 0;
 }
 
-int writer_commit_waiting(struct writer *w, const struct sessions_time *t, struct fault *fault)
+int writer_commit_waiting(struct writer *w, const struct sessions_time *t, bool wait,
+			  struct fault *fault)
 {
-	int r = reserve_space(w, batch_effects(w), fault);
+	size_t n = batch_effects(w);
+	int r = wait ? reserve_space(w, n, fault) : try_space(w, n, fault);
 
 	if (r == 0)
 		r = decide(w, t, fault);
+	/* Nothing is refreshed with it: that could need more room than there is. */
 	if (r == 0)
-		r = commit_batch(w, t, fault);
+		r = commit(w, fault);
 	if (r == 0)
 		send_later(w);
 	return r;

@@ -173,8 +173,12 @@ void writer_answer(struct writer *w, const struct answer *a);
  * of it is logged twice, which is harmless.
  */
 int writer_relog(struct writer *w, struct fault *fault);
-/* Decides, commits and answers what waits for its tick. */
-int writer_commit_waiting(struct writer *w, const struct sessions_time *t, struct fault *fault);
+/*
+ * Decides, commits and answers what waits for its tick.  Without room it waits,
+ * or where it is not to, nothing happens: -ENOSPC.
+ */
+int writer_commit_waiting(struct writer *w, const struct sessions_time *t, bool wait,
+			  struct fault *fault);
 /* The key of the streams' hashes was renewed: those of living links move to their new names. */
 int writer_rename_streams(struct writer *w);
 /* The effects of the batch in the making, for upkeep to append to. */

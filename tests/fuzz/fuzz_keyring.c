@@ -80,7 +80,7 @@ static void seed_slot(uint8_t *out, uint32_t days)
 	s.newest_day = 20779;
 	s.first_day = 20779 - 89;
 	for (uint32_t i = 0; i < 2; i++) {
-		s.month[i] = (struct keyslot_month){ .month = 202611 - i, .key = { 1 } };
+		s.month[i] = (struct keyslot_month){ .month = 202611 - i, .key = { i == 0 } };
 		s.meter[i] = (struct keyslot_meter){ .generation = 2 - i, .key = { 1 } };
 		s.journal[i][0] = (struct keyslot_journal){ .epoch = 2, .key = { { 1 } } };
 		s.journal[i][1] = (struct keyslot_journal){ .epoch = 1, .key = { { 1 } } };

@@ -399,6 +399,21 @@ static bool has_name(const struct store *s, const char *name)
 	return access(path, F_OK) == 0;
 }
 
+static void file_copy(const char *from, const char *to)
+{
+	static char piece[1 << 16];
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	assert_true(in >= 0 && out >= 0);
+	while ((n = read(in, piece, sizeof(piece))) > 0)
+		assert_int_equal(write(out, piece, (size_t)n), n);
+	assert_int_equal(n, 0);
+	close(in);
+	close(out);
+}
+
 static void damage(const struct store *s, const char *name)
 {
 	char path[300];
@@ -514,6 +529,53 @@ static void damaged_file_is_set_aside_when_rows_wait_for_its_day(void **state)
 	assert_int_equal(keyring_day(s.place.keyring, TODAY, &key), -ENOKEY);
 	assert_false(has_name(&s, "2026-11-22.damaged") || has_name(&s, "2026-11-22.damaged-2") ||
 		     has_name(&s, "2026-11-22.mdb"));
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* What the file system can put back, or take away, without the keyring. */
+static void a_day_s_file_that_is_older_or_missing_is_said_in_every_answer(void **state)
+{
+	struct told t[4] = { told_make(0x0a000001, 1, T0, T0 + HOUR),
+			     told_make(0x0a000002, 2, T0, T0 + HOUR),
+			     told_make(0x0a000003, 3, T0 - DAY, T0 - DAY + HOUR),
+			     told_make(0x0a000004, 4, T0 - 2 * DAY, T0 - 2 * DAY + HOUR) };
+	char path[300], kept[300];
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t[0], 1);
+	store_put(&s, &t[3], 1);
+	store_stop(&s);
+	path_of(&s, path, "2026-11-22.mdb");
+	path_of(&s, kept, "../kept");
+	file_copy(path, kept);
+	store_start(&s);
+	store_put(&s, &t[1], 1);
+	store_put(&s, &t[2], 1);
+	store_stop(&s);
+	assert_int_equal(s.faults, 0);
+	file_copy(kept, path);
+	path_of(&s, path, "2026-11-21.mdb");
+	assert_int_equal(unlink(path), 0);
+	for (int restart = 0; restart < 3; restart++) {
+		store_start(&s);
+		assert_int_equal(s.faults, restart < 2 ? 2 * (restart + 1) : 4);
+		check_found(&s, &t[0], 1, NOLOG_DONE_UNREADABLE);
+		check_found(&s, &t[1], 0, NOLOG_DONE_UNREADABLE);
+		check_found(&s, &t[2], restart == 2, NOLOG_DONE_UNREADABLE);
+		check_found(&s, &t[3], 1, NOLOG_DONE_COMPLETE);
+		if (restart == 1) { /* it goes on in what there is, and stays said */
+			store_put(&s, &t[0], 1);
+			store_put(&s, &t[2], 1);
+		}
+		store_stop(&s);
+	}
+	store_start(&s);
+	store_advance(&s, TODAY + 90);
+	check_found(&s, &t[0], 0, NOLOG_DONE_COMPLETE);
 	store_stop(&s);
 	store_end(&s);
 }
@@ -725,6 +787,64 @@ static void wish_to_write_outlasts_a_rewrite(void **state)
 	bare_flush(&b);
 	assert_int_equal(daykeep_flushed(&b.k), 3);
 	daykeep_close(&b.k);
+	store_end(&s);
+}
+
+/* Their runs would show in what order they came for as long as the day is kept. */
+static void late_rows_are_sorted_in_a_day_later_however_few(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0 - DAY, T0 - DAY + HOUR);
+	struct store s;
+	struct bare b;
+	struct day *d;
+
+	(void)state;
+	store_init(&s, TODAY);
+	bare_open(&b, &s);
+	assert_int_equal(merger_start(&b.k.merger, &b.k.set.home, on_done, &b), 0);
+	for (int i = 0; i < 100; i++)
+		bare_add(&b, &s, &t);
+	bare_flush(&b);
+	d = dayset_find(&b.k.set, TODAY - 1);
+	d->rewritten = true;
+	d->rewritten_ms = b.now;
+	b.now += s.options.rewrite_after_ms;
+	assert_int_equal(daykeep_plan_ms(&b.k, b.now), INT64_MAX);
+	bare_add(&b, &s, &t);
+	bare_flush(&b);
+	assert_int_equal(daykeep_plan_ms(&b.k, b.now), d->rewritten_ms + DAY);
+	for (int i = 0; i < 20; i++)
+		bare_add(&b, &s, &t);
+	bare_flush(&b);
+	assert_int_equal(daykeep_plan_ms(&b.k, b.now), 1000000 + s.options.rewrite_after_ms);
+	b.k.merger = (assert_null(merger_stop(b.k.merger)), NULL);
+	daykeep_close(&b.k);
+	store_end(&s);
+}
+
+/* Keys die at midnight whatever this thread does at the moment. */
+static void a_key_that_died_before_the_days_were_told_ends_nothing(void **state)
+{
+	struct told t = told_make(0x0a000001, 1, T0 - 89 * DAY, T0 - 89 * DAY + HOUR);
+	struct told now = told_make(0x0a000002, 1, T0, T0 + HOUR);
+	struct store s;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	store_put(&s, &t, 1);
+	store_wait_flushed(&s);
+	check_found(&s, &t, 1, NOLOG_DONE_COMPLETE);
+	assert_int_equal(keyring_forget_days(s.place.keyring, TODAY + 1, TODAY - 88), 0);
+	check_found(&s, &t, 0, NOLOG_DONE_COMPLETE);
+	store_put(&s, &t, 1);
+	store_put(&s, &now, 1);
+	store_wait_flushed(&s);
+	check_found(&s, &now, 1, NOLOG_DONE_COMPLETE);
+	store_advance(&s, TODAY + 1);
+	assert_false(has_name(&s, "2026-08-25.mdb"));
+	assert_int_equal(s.faults, 0);
+	store_stop(&s);
 	store_end(&s);
 }
 
@@ -1559,6 +1679,9 @@ int main(void)
 		cmocka_unit_test(thread_that_failed_moves_nothing_on),
 		cmocka_unit_test(damaged_file_system_ends_it_and_is_no_damaged_day),
 		cmocka_unit_test(wish_to_write_outlasts_a_rewrite),
+		cmocka_unit_test(late_rows_are_sorted_in_a_day_later_however_few),
+		cmocka_unit_test(a_key_that_died_before_the_days_were_told_ends_nothing),
+		cmocka_unit_test(a_day_s_file_that_is_older_or_missing_is_said_in_every_answer),
 		cmocka_unit_test(eight_runs_found_at_a_start_are_merged_though_nothing_happens),
 		cmocka_unit_test(damage_that_shows_when_a_merge_is_put_in_place_goes_on),
 		cmocka_unit_test(damaged_file_in_use_is_set_aside_later),

@@ -836,7 +836,7 @@ static void a_journal_has_at_most_two_keys(void **state)
 	keyring_close(k);
 }
 
-static void a_month_turns_in_two_writes(void **state)
+static void a_month_turns_in_two_writes_and_its_key_dies_in_the_first(void **state)
 {
 	struct place *p = *state;
 	struct keyring *k = create(p);
@@ -855,10 +855,7 @@ static void a_month_turns_in_two_writes(void **state)
 	assert_int_equal(keyring_generation(k), generation + 1);
 	assert_int_equal(keyring_month_begin(k, 202701, NOW_MS + 9), -EBUSY);
 	keyring_journal_info(k, KEYRING_USAGE, &j);
-	assert_int_equal(j.epoch, 2);
-	assert_int_equal(j.old_epoch, 1);
-	keyring_journal_info(k, KEYRING_SESSIONS, &j);
-	assert_int_equal(j.epoch, 1);
+	assert_int_equal(j.epoch, 1); /* the journal's own is renewed when there is room */
 	keyring_total_tag(k, account, after);
 	assert_memory_not_equal(before, after, sizeof(after));
 	k = reopen(p, k);
@@ -879,20 +876,60 @@ static void a_month_turns_in_two_writes(void **state)
 	keyring_close(k);
 }
 
-static void a_months_turn_waits_for_the_usage_journals_old_key(void **state)
+static void a_months_turn_ends_after_the_usage_journals_old_key(void **state)
 {
 	struct place *p = *state;
 	struct keyring *k = create(p);
 	struct keyring_journal j;
 
 	assert_int_equal(keyring_journal_renew(k, KEYRING_USAGE, NOW_MS), 0);
-	assert_int_equal(keyring_month_begin(k, 202612, NOW_MS), -EBUSY);
-	assert_int_equal(keyring_month(k), MONTH);
-	assert_int_equal(keyring_month_finish(k), 0);
-	keyring_journal_info(k, KEYRING_USAGE, &j);
-	assert_int_equal(j.old_epoch, 1); /* an ordinary renewal's: finish leaves it */
-	assert_int_equal(keyring_journal_drop(k, KEYRING_USAGE), 0);
 	assert_int_equal(keyring_month_begin(k, 202612, NOW_MS), 0);
+	assert_int_equal(keyring_month(k), 202612);
+	keyring_journal_info(k, KEYRING_USAGE, &j);
+	assert_int_equal(j.old_epoch, 1);
+	assert_int_equal(keyring_month_finish(k), -EBUSY);
+	assert_true(keyring_month_turning(k));
+	assert_int_equal(keyring_journal_drop(k, KEYRING_USAGE), 0);
+	assert_int_equal(keyring_month_finish(k), 0);
+	assert_false(keyring_month_turning(k));
+	keyring_close(k);
+}
+
+static void a_days_mark_lives_as_long_as_its_key(void **state)
+{
+	struct place *p = *state;
+	struct keyring *k = create(p);
+	const struct keyring_written both[2] = { { TODAY, 3 }, { TODAY - 1, 7 } };
+	struct seal_key key;
+	uint32_t times = 99;
+	bool lost = true;
+
+	assert_int_equal(keyring_days_written(k, both, 2), 0); /* of days without a key: nothing */
+	assert_false(keyring_day_mark(k, TODAY, &times, &lost));
+	assert_int_equal(times, 99);
+	assert_int_equal(keyring_day_make(k, TODAY, &key), 0);
+	assert_int_equal(keyring_day_make(k, TODAY - 1, &key), 0);
+	assert_true(keyring_day_mark(k, TODAY, &times, &lost));
+	assert_int_equal(times, 0);
+	assert_false(lost);
+	disk_reset();
+	assert_int_equal(keyring_days_written(k, both, 2), 0);
+	assert_int_equal(disk.count, 4); /* both in one write */
+	assert_int_equal(keyring_days_written(k, both, 2), 0);
+	assert_int_equal(disk.count, 4);
+	assert_int_equal(keyring_day_lost_set(k, TODAY), 0);
+	assert_int_equal(keyring_day_make(k, TODAY - 2, &key), 0); /* moves the others */
+	k = reopen(p, k);
+	assert_true(keyring_day_mark(k, TODAY, &times, &lost));
+	assert_int_equal(times, 3);
+	assert_true(lost);
+	assert_true(keyring_day_mark(k, TODAY - 1, &times, &lost));
+	assert_int_equal(times, 7);
+	assert_false(lost);
+	assert_int_equal(keyring_forget_days(k, TODAY + 1, TODAY), 0);
+	assert_false(keyring_day_mark(k, TODAY - 1, &times, &lost));
+	assert_true(keyring_day_mark(k, TODAY, &times, &lost));
+	assert_true(lost);
 	keyring_close(k);
 }
 
@@ -914,9 +951,8 @@ static void the_months_and_the_meters_keys_die_in_both_slots(void **state)
 
 	hidden_keys(p, month, meter);
 	assert_int_equal(keyring_month_begin(k, 202612, NOW_MS), 0);
-	assert_true(file_holds(p, month, 16));
-	assert_int_equal(keyring_month_finish(k), 0);
 	assert_false(file_holds(p, month, 16));
+	assert_int_equal(keyring_month_finish(k), 0);
 	assert_true(file_holds(p, meter, 16));
 	assert_int_equal(keyring_meters_drop(k), 0);
 	assert_false(file_holds(p, meter, 16));
@@ -994,10 +1030,13 @@ static void the_clocks_hold_is_kept(void **state)
 	assert_int_equal(keyring_held_ms(k), 5000);
 	disk_reset();
 	assert_int_equal(keyring_held_set(k, 5000), 0);
-	assert_int_equal(keyring_held_set(k, -1), -EINVAL);
 	assert_int_equal(disk.count, 0);
-	assert_int_equal(keyring_held_set(k, 0), 0);
+	assert_int_equal(keyring_held_set(k, INT64_MIN), -EINVAL);
+	assert_int_equal(keyring_held_set(k, -1), 0);
 	assert_int_equal(disk.count, 4); /* two slots, a write and a sync each */
+	assert_int_equal(keyring_held_ms(k), -1);
+	assert_int_equal(keyring_forget_days(k, TODAY + 1, TODAY - 88), 0);
+	assert_int_equal(keyring_held_ms(k), 0); /* it was of the day before */
 	keyring_close(k);
 }
 
@@ -1331,8 +1370,9 @@ int main(void)
 		TEST(a_destroyed_key_is_in_no_byte_of_file_and_memory),
 		TEST(after_closing_no_key_is_in_memory),
 		TEST(a_journal_has_at_most_two_keys),
-		TEST(a_month_turns_in_two_writes),
-		TEST(a_months_turn_waits_for_the_usage_journals_old_key),
+		TEST(a_month_turns_in_two_writes_and_its_key_dies_in_the_first),
+		TEST(a_months_turn_ends_after_the_usage_journals_old_key),
+		TEST(a_days_mark_lives_as_long_as_its_key),
 		TEST(the_months_and_the_meters_keys_die_in_both_slots),
 		TEST(meter_generations_go_round_past_255),
 		TEST(tags_tell_everything_apart_and_need_their_key),

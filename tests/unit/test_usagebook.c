@@ -202,7 +202,7 @@ static void commit(struct place *p)
 {
 	struct sessions_time t = at(p, p->now);
 
-	assert_int_equal(writer_commit_waiting(p->writer, &t, &p->fault), 0);
+	assert_int_equal(writer_commit_waiting(p->writer, &t, true, &p->fault), 0);
 }
 
 static void count(struct place *p, uint32_t account, uint32_t meter, unsigned flags, uint64_t rx)
