@@ -86,7 +86,7 @@ class Keyring:
         meters = [struct.unpack_from("<Iq16s", slot, 96 + 28 * i) for i in range(2)]
         journals = [struct.unpack_from("<Iq32s", slot, 152 + 44 * i) for i in range(4)]
         days = [struct.unpack_from("<i32s", slot, 328 + 36 * i) for i in range(count)]
-        self.months = {m: key for m, key in months if m}
+        self.months = {m: key for m, key in months if any(key)}
         self.meters = {g: key for g, _, key in meters if g}
         self.meter_created = {g: t for g, t, _ in meters if g}
         self.journals = [{e: key for e, _, key in journals[b:b + 2] if e} for b in (0, 2)]

@@ -830,6 +830,76 @@ def test_a_hold_ends_after_24_hours_of_the_time_since_boot_also_over_a_restart()
             d.report("nl-1", session("10.1.2.4", now, now))
 
 
+def test_a_hold_that_is_over_is_no_reason_to_believe_the_next_wrong_clock():
+    with Workspace() as w:
+        clock = Clock(w, on_day(91), monotonic=True)
+        with Daemon(w.state, w.run, KERNEL, env=clock.env) as d:
+            clock.set(on_day(100))
+            wait_for(lambda: held(d) == (1, 1), what="the hold")
+            time.sleep(1.5)
+            clock.move(25 * 3600)
+            wait_for(lambda: held(d) == (0, 0), what="the end of the hold")
+            wait_for(lambda: Keyring(w.state / "keyring").held_ms == 0, what="nothing of it kept")
+            t = ms(on_day(100))
+            d.report("nl-1", session("10.1.2.3", t, t + 1000))
+            d.term()
+            for text in (on_day(110 + 3653), on_day(140)):
+                d.env = Clock(w, text, vouched=False).env
+                d.start()
+                assert held(d) == (1, 1), text
+                d.term()
+            d.env = Clock(w, on_day(102), vouched=True).env
+            d.start()
+            assert held(d) == (0, 0) and found(d, "10.1.2.3")
+
+
+def test_time_spent_behind_does_not_count_for_a_clock_that_is_ahead_after_a_restart():
+    with store_with_a_past() as (w, _):
+        clock = Clock(w, "2000-01-01 00:00:00", monotonic=True)
+        with Daemon(w.state, w.run, KERNEL, env=clock.env) as d:
+            assert held(d) == (1, 1)
+            time.sleep(1.2)
+            clock.move(25 * 3600)
+            wait_for(lambda: Keyring(w.state / "keyring").held_ms <= -24 * HOUR, what="a day behind kept")
+            d.term()
+            files = day_files(w.state)
+            d.env = Clock(w, on_day(91 + 400), vouched=False).env
+            d.start()
+            assert held(d) == (1, 1)
+            time.sleep(1.2)
+            assert day_files(w.state) == files != []
+
+
+def test_short_runs_of_a_held_clock_add_up():
+    with store_with_a_past() as (w, _):
+        clock = Clock(w, on_day(200), monotonic=True)
+        with Daemon(w.state, w.run, KERNEL, env=clock.env) as d:
+            for minutes in (9, 18, 27):
+                assert held(d) == (1, 1)
+                time.sleep(1.2)  # a tick at the least
+                clock.move(9 * 60)
+                time.sleep(1.2)
+                d.term()
+                assert Keyring(w.state / "keyring").held_ms >= minutes * 60000
+                d.start()
+
+
+def test_what_was_over_when_a_held_clock_started_is_forgotten_when_it_fits():
+    with store_with_a_past("[clock]\ntrust = kernel\n[store]\nretention-days = 10\n") as (w, _):
+        clock = Clock(w, on_day(90))
+        with Daemon(w.state, w.run, "[clock]\ntrust = kernel\n[store]\nretention-days = 10\n",
+                    env=clock.env) as d:
+            assert held(d) == (1, 1)
+            old, new = (f"{on_day(n)[:10]}.mdb" for n in (2, 90))
+            assert {old, new} <= set(day_files(w.state))
+            clock.set(on_day(91, "12:10:00"))
+            wait_for(lambda: held(d) == (0, 0), what="the clock to fit")
+            wait_for(lambda: old not in day_files(w.state), what="what ten days do not hold")
+            assert new in day_files(w.state)
+            assert not any(day < Keyring(w.state / "keyring").newest_day - 9
+                           for day in Keyring(w.state / "keyring").days)
+
+
 def test_a_hold_ends_at_once_when_the_kernel_vouches():
     with Workspace() as w:
         clock = Clock(w, on_day(91))
