@@ -6,7 +6,11 @@
 #include "daykeep.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #define FLUSH_ROWS 65536
 #define FLUSH_MS 600000
@@ -21,6 +25,9 @@
 #define REWRITE_AGAIN_MS 600000
 /* Runs of one size that are merged. */
 #define MERGE_WIDTH 8
+/* Kept back on the disk for all rows that may wait, but no more than an eighth of a small one. */
+#define SPARE_BYTES ((off_t)16 << 20)
+#define SPARE_PART 8
 /* Sizes of runs: powers of eight. */
 #define CLASSES 24
 
@@ -32,6 +39,56 @@ void daykeep_report(struct daykeep *k, const struct fault *fault, uint64_t n)
 	f.error = -EBADMSG; /* whatever it was: it goes on */
 	if (k->options.events.failed)
 		k->options.events.failed(&f, k->options.events.arg);
+}
+
+/* --- Space kept back --- */
+
+/*
+ * On a full disk a day must be forgotten on time.  The journal's key dies when
+ * what it has sealed is logged again, and finished sessions cannot be: they
+ * must be in their day's file first.  So there is space that nobody else gets,
+ * in a file without a name, which goes with the process.
+ */
+static void spare_open(struct daykeep *k)
+{
+	k->spare_fd = openat(k->set.dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+}
+
+static void spare_close(struct daykeep *k)
+{
+	if (k->spare_fd >= 0)
+		(void)close(k->spare_fd); /* it held nothing */
+	k->spare_fd = -1;
+	k->spare = 0;
+}
+
+static void spare_take(struct daykeep *k, int64_t now_ms)
+{
+	struct statfs fs;
+	off_t size = SPARE_BYTES;
+
+	if (k->spare_fd < 0 || k->spare || now_ms < k->spare_ms)
+		return;
+	k->spare_ms = now_ms + REPLAN_MS;
+	if (daykeep_no_space(k))
+		return;
+	if (fstatfs(k->spare_fd, &fs) == 0 && (off_t)fs.f_blocks * fs.f_bsize / SPARE_PART < size)
+		size = (off_t)fs.f_blocks * fs.f_bsize / SPARE_PART;
+	if (fallocate(k->spare_fd, 0, 0, size) == 0)
+		k->spare = size;
+	else if (errno == EOPNOTSUPP || errno == ENOSYS)
+		spare_close(k); /* not on this file system */
+	else if (ftruncate(k->spare_fd, 0) < 0)
+		return; /* a part of it stays until the next try */
+}
+
+static bool spare_give(struct daykeep *k)
+{
+	if (!k->spare || ftruncate(k->spare_fd, 0) < 0)
+		return false;
+	k->spare = 0;
+	/* Some file systems give out again only what is durably free. */
+	return fdatasync(k->spare_fd) == 0;
 }
 
 /* --- Opening --- */
@@ -182,7 +239,9 @@ int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t 
 	struct opening opening = { .k = k, .fault = &found };
 	int r;
 
-	*k = (struct daykeep){ .options = *options, .today = options->today, .moved_ms = now_ms };
+	*k = (struct daykeep){
+		.options = *options, .today = options->today, .moved_ms = now_ms, .spare_fd = -1
+	};
 	set_defaults(&k->options);
 	keyring_store(options->keyring, home.store);
 	/* Unless the clock is vouched for, only what has been forgotten already is. */
@@ -213,12 +272,15 @@ int daykeep_open(struct daykeep *k, const struct days_options *options, int64_t 
 		return r;
 	}
 	k->forgotten = options->vouched ? options->today : 0;
+	spare_open(k);
+	spare_take(k, now_ms);
 	return 0;
 }
 
 void daykeep_close(struct daykeep *k)
 {
 	daykeep_give_up(k, k->job);
+	spare_close(k);
 	dayset_close(&k->set);
 }
 
@@ -470,6 +532,8 @@ int daykeep_flush(struct daykeep *k, int64_t now_ms, bool *wrote, struct fault *
 		if (!can_flush(d))
 			continue;
 		r = flush_anyhow(k, d, &found);
+		if (r == -ENOSPC && k->urgent && spare_give(k))
+			r = flush_anyhow(k, d, &found);
 		*wrote |= k->waiting < before;
 		if (k->waiting < before && n < KEYRING_DAYS_MAX)
 			written[n++] = (struct keyring_written){ d->number,
@@ -689,6 +753,7 @@ int daykeep_plan(struct daykeep *k, int64_t now_ms, struct fault *fault)
 {
 	struct dayrun *runs[MERGE_WIDTH];
 
+	spare_take(k, now_ms);
 	if (!k->merger || k->job || k->done || now_ms < k->plan_ms)
 		return 0;
 	for (size_t i = k->set.n; i-- > 0;) {
@@ -712,7 +777,7 @@ int daykeep_plan(struct daykeep *k, int64_t now_ms, struct fault *fault)
 	return 0;
 }
 
-int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
+static int64_t jobs_ms(const struct daykeep *k, int64_t now_ms)
 {
 	int64_t next = INT64_MAX;
 
@@ -736,6 +801,15 @@ int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
 	if (k->plan_ms > now_ms && next > k->plan_ms)
 		next = k->plan_ms; /* something failed for want of space */
 	return next < k->plan_ms ? k->plan_ms : next;
+}
+
+int64_t daykeep_plan_ms(const struct daykeep *k, int64_t now_ms)
+{
+	int64_t next = jobs_ms(k, now_ms);
+
+	if (k->spare_fd >= 0 && !k->spare && k->spare_ms < next)
+		next = k->spare_ms;
+	return next;
 }
 
 /* --- What the merger has done --- */

@@ -20,6 +20,10 @@ struct daykeep {
 	size_t waiting;	       /* rows, of all days */
 	int64_t retry_ms;      /* something could not be written: not again before; 0: it could */
 	bool no_space;	       /* for want of space */
+	bool urgent;	       /* what waits must go now: it may take the space kept back */
+	int spare_fd;	       /* a file without a name that keeps it; -1: none */
+	off_t spare;	       /* bytes of it */
+	int64_t spare_ms;      /* not tried again before */
 	struct merger *merger; /* NULL: nothing is merged */
 	struct mergejob *job;  /* given to it */
 	struct mergejob *done; /* taken back, its outcome not yet in the day */
@@ -54,7 +58,8 @@ int64_t daykeep_due_ms(const struct daykeep *k, uint64_t soon);
 bool daykeep_no_space(const struct daykeep *k);
 /*
  * Writes what waits, but what cannot be written now: for want of space
- * (k->retry_ms is set), or of a day that is being rewritten.  A damaged file is
+ * (k->retry_ms is set; when k->urgent, the space kept back is used first), or
+ * of a day that is being rewritten.  A damaged file is
  * set aside for it.  *wrote: some was.  A failure is one that must end the
  * process.
  */

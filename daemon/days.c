@@ -521,7 +521,10 @@ static void flush(struct days *d)
 	struct fault fault = { 0 };
 	size_t before = d->keep.waiting;
 	bool wrote;
-	int r = daykeep_flush(&d->keep, now_ms(), &wrote, &fault);
+	int r;
+
+	d->keep.urgent = daykeep_flushed(&d->keep) < d->soon;
+	r = daykeep_flush(&d->keep, now_ms(), &wrote, &fault);
 
 	atomic_fetch_sub(&d->waiting, before - d->keep.waiting);
 	if (r < 0) {
@@ -625,7 +628,8 @@ int days_stop(struct days *d, struct fault *fault)
 	}
 	d->stopping = true;
 	stop_turns(d);
-	drain(d); /* what came while it stopped */
+	drain(d);		  /* what came while it stopped */
+	d->soon = d->keep.handed; /* nothing waits any more */
 	if (!d->broken)
 		flush(d);
 	r = d->broken ? d->broken : d->keep.waiting ? -ENOSPC : 0;

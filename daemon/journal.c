@@ -667,11 +667,11 @@ static uint64_t pages_needed(uint64_t last, size_t blocks)
 	return blocks + (blocks + cut) / 32 + (last + blocks + cut) / 256 + 64;
 }
 
-int journal_reserve(struct journal *j, size_t n, struct fault *fault)
+static int reserve_pages(struct journal *j, size_t n, uint64_t spare, struct fault *fault)
 {
 	size_t psize;
 	uint64_t last = last_page(j, &psize);
-	uint64_t need = last + 1 + pages_needed(last, blocks_of(n) + 1);
+	uint64_t need = last + 1 + pages_needed(last, blocks_of(n) + 1) + spare;
 	off_t upto = (off_t)(need * psize);
 	mdb_filehandle_t fd;
 	int dead, r;
@@ -694,6 +694,50 @@ int journal_reserve(struct journal *j, size_t n, struct fault *fault)
 		j->failed = true;
 		return fault_set(fault, r, j->name, need, "space cannot be reserved");
 	}
+	return 0;
+}
+
+/*
+ * What is logged again frees as much at the other end, but for the first few
+ * commits: LMDB uses a page again in the second commit after the one that has
+ * freed it.  Free pages that are there already come on top.
+ */
+static uint64_t spare_pages(const struct journal *j)
+{
+	size_t psize;
+	uint64_t last = last_page(j, &psize);
+
+	return 4 * pages_needed(last, blocks_of(JOURNAL_SPARE_EFFECTS));
+}
+
+int journal_reserve(struct journal *j, size_t n, struct fault *fault)
+{
+	return reserve_pages(j, n, spare_pages(j), fault);
+}
+
+int journal_reserve_spare(struct journal *j, size_t n, struct fault *fault)
+{
+	return reserve_pages(j, n, 0, fault);
+}
+
+int journal_release(struct journal *j)
+{
+	size_t psize;
+	uint64_t last = last_page(j, &psize);
+	off_t least = (off_t)((last + 1 + spare_pages(j)) * psize);
+	mdb_filehandle_t fd;
+	int r;
+
+	assert(!j->readonly);
+	r = translate(mdb_env_get_fd(j->env, &fd));
+	if (r < 0 || j->have <= least)
+		return r;
+	/* LMDB looks at no page behind the last, and its own writes make the file longer again. */
+	if (ftruncate(fd, least) < 0 || fdatasync(fd) < 0) {
+		j->failed = true;
+		return -errno;
+	}
+	j->have = least;
 	return 0;
 }
 

@@ -75,6 +75,19 @@ uint64_t journal_bytes(const struct journal *j); /* size of the file in use, fre
  */
 int journal_reserve(struct journal *j, size_t n, struct fault *fault);
 /*
+ * The same, from what journal_reserve() keeps back for it: for logging again
+ * what lives, some of it at a time, and cutting what was before.  So a key can
+ * die though the disk is full.
+ */
+int journal_reserve_spare(struct journal *j, size_t n, struct fault *fault);
+/*
+ * Gives the disk back what was reserved beyond that, for others who need it
+ * more.  0; a failure is one to end the process for.
+ */
+int journal_release(struct journal *j);
+/* As much of it at a time, as a rule. */
+#define JOURNAL_SPARE_EFFECTS ((size_t)48 * 83)
+/*
  * One durable transaction: the effects become batch journal_last() + 1, and
  * batches below cut are deleted (a bounded number of blocks at a time, so it
  * may take some commits; the newest batch always stays, so that numbers never

@@ -27,6 +27,7 @@
 	X(RELOAD_FAILED, 3, "configuration not reread: the one in use stays")                    \
 	X(STALLED_SPACE, 3, "no space for the journal: nothing is acknowledged until there is")  \
 	X(STALLED_DAYS, 3, "no space for the day files: nothing is acknowledged until there is") \
+	X(SHORT_DAYS, 4, "no space for the day files: finished sessions wait in the journal")    \
 	X(RESUMED, 5, "space again: going on")                                                   \
 	X(CLOCK_HELD, 3,                                                                         \
 	  "the clock does not fit the newest day seen and nobody vouches for it: held")          \

@@ -30,6 +30,7 @@
 #define RETRY_MS 200		      /* while there is no space */
 #define RELOG_EFFECTS (1u << 16)      /* of a transaction when everything is logged again */
 #define RELOG_POLL_MS 5
+#define RELOG_START_POLLS 600
 #define STOP_ROUNDS 25
 #define EVENT_EFFECTS 4 /* at most, as a rule: of an event with its stream's position */
 #define STREAMS_PASS_MS (INT64_C(3600) * 1000)
@@ -46,6 +47,7 @@ struct writer {
 	size_t pending_n;
 	int64_t pending_since; /* running time of the first */
 	bool force;	       /* commit now: somebody waits for the order of things */
+	bool spare;	       /* what is logged again may take the room that is kept back */
 	bool ahead;	       /* the ledger knows what is not durable yet */
 	struct effects effects;
 	struct answer *later; /* answers that wait for the commit */
@@ -55,6 +57,10 @@ struct writer {
 	int64_t expire_since, expire_streams_since;
 	int64_t committed_ms; /* running time of the last batch */
 	int32_t cut_day;      /* what is in the log was cut as on this day, or a later one */
+	int64_t seen_ms;      /* the clock's running time when last looked at, */
+	int64_t stalled_ms;   /* and how much of it was stalled */
+	bool was_stalled;     /* since then */
+	bool short_room;      /* days finds no space, whether or not it must be waited for */
 	int stop_patience;    /* stalled rounds left before it stops without */
 
 	pthread_t thread;
@@ -199,6 +205,27 @@ void writer_stats(const struct writer *w, struct writer_stats *out)
 #undef GET
 }
 
+/*
+ * Running time, less what was stalled: nobody who could not be heard was silent.
+ * A time between two looks counts as what the first of them found.
+ */
+static int64_t running(struct writer *w)
+{
+	int64_t now = clock_running_ms(w->o.clock);
+
+	if (w->was_stalled && now > w->seen_ms)
+		w->stalled_ms += now - w->seen_ms;
+	if (now > w->seen_ms)
+		w->seen_ms = now;
+	return w->seen_ms - w->stalled_ms;
+}
+
+static void set_stalled(struct writer *w, bool stalled)
+{
+	(void)running(w);
+	w->was_stalled = stalled;
+}
+
 /* Days only move forward. */
 static int32_t day_at(const struct writer *w, int64_t at_ms)
 {
@@ -236,7 +263,7 @@ static void moment(struct writer *w, struct sessions_time *t)
 	t->now_ms = now;
 	t->horizon_ms = kept_from(w, day_at(w, now));
 	t->keep_ms = cut_at(w, now);
-	t->running_ms = clock_running_ms(w->o.clock);
+	t->running_ms = running(w);
 }
 
 /* --- Answers --- */
@@ -402,7 +429,7 @@ static bool take_one(struct writer *w, const struct request *r)
 		if (!k || k->dead)
 			return true;
 		if (!w->pending_n)
-			w->pending_since = clock_running_ms(w->o.clock);
+			w->pending_since = running(w);
 		k->waiting++;
 		w->pending[w->pending_n++] = *r;
 		return true;
@@ -570,9 +597,26 @@ static bool stall(struct writer *w, atomic_bool *flag, enum log_message message,
 static void serve_queries(struct writer *w);
 
 /* For the watchdog: it goes on, though it may wait. */
-static void alive(struct writer *w, const struct sessions_time *t)
+static void alive(struct writer *w)
 {
-	atomic_store_explicit(&w->heard_ms, t->running_ms, memory_order_relaxed);
+	atomic_store_explicit(&w->heard_ms, clock_running_ms(w->o.clock), memory_order_relaxed);
+}
+
+/* Days that find no room stop it only when it must wait for them: asked where it does. */
+static void show_no_room(struct writer *w, bool waits)
+{
+	const struct writer_book *b = w->o.book;
+	bool none = b->no_space && b->no_space(b->arg);
+	bool was_short = w->short_room, was_stalled = atomic_load(&w->stalled_room);
+
+	w->short_room = none;
+	atomic_store(&w->stalled_room, none && waits);
+	if (none && waits && !was_stalled)
+		log_say(LOG_STALLED_DAYS, 0, 0, 0);
+	else if (none && !was_short)
+		log_say(LOG_SHORT_DAYS, 0, 0, 0);
+	else if (!none && was_short)
+		log_say(LOG_RESUMED, 0, 0, 0);
 }
 
 /*
@@ -585,8 +629,9 @@ static void serve_meanwhile(struct writer *w, int ms)
 	struct sessions_time t;
 	bool more;
 
+	set_stalled(w, true);
 	moment(w, &t);
-	alive(w, &t);
+	alive(w);
 	if (w->ahead) {
 		(void)poll(NULL, 0, ms);
 		return;
@@ -600,7 +645,9 @@ static void serve_meanwhile(struct writer *w, int ms)
 /* -ENOSPC: it is stalled. */
 static int try_space(struct writer *w, size_t n, struct fault *fault)
 {
-	int r = journal_reserve(w->o.journal, n < JOURNAL_BATCH_MAX ? n : JOURNAL_BATCH_MAX, fault);
+	size_t least = n < JOURNAL_BATCH_MAX ? n : JOURNAL_BATCH_MAX;
+	int r = w->spare ? journal_reserve_spare(w->o.journal, least, fault)
+			 : journal_reserve(w->o.journal, least, fault);
 
 	(void)stall(w, &w->stalled_space, LOG_STALLED_SPACE, r == -ENOSPC);
 	return r;
@@ -719,43 +766,68 @@ static int relog_pass(struct writer *w, struct fault *fault)
 {
 	unsigned total = w->o.book->slices + STREAMS_SLICES, step;
 	struct sessions_time t;
+	size_t effects = RELOG_EFFECTS;
 	int r = 0;
 
+	if (journal_reserve(w->o.journal, effects, NULL) < 0)
+		effects = JOURNAL_SPARE_EFFECTS;
 	moment(w, &t);
-	step = (unsigned)(RELOG_EFFECTS * (size_t)total / (live(w) + 1)) + 1;
+	step = (unsigned)(effects * total / (live(w) + 1)) + 1;
 	for (unsigned done = 0; done < total && r == 0; done += step) {
 		if (step > total - done)
 			step = total - done;
 		r = commit_slices(w, step, &t, fault);
-		t.running_ms = clock_running_ms(w->o.clock);
-		alive(w, &t);
+		t.running_ms = running(w);
+		alive(w);
 	}
 	return r;
 }
 
-int writer_relog(struct writer *w, struct fault *fault)
+/*
+ * The rest is what days has not written yet, and the bounded pace of cutting.
+ * Before the start nobody waits long for a disk that is full.
+ */
+static int cut_old_key(struct writer *w, struct fault *fault)
 {
 	const struct writer_book *b = w->o.book;
-	int r;
+	unsigned patience = RELOG_START_POLLS;
 
-	r = relog_pass(w, fault);
-	if (r < 0)
-		return r;
 	b->flush(b->arg);
-	/* Now only what days has not written yet, and the bounded pace of cutting, hold it back. */
 	while (journal_old_key(w->o.journal)) {
 		uint64_t before = journal_first(w->o.journal);
+		int r = commit(w, fault);
 
-		r = commit(w, fault);
 		if (r < 0)
 			return r;
 		if (journal_first(w->o.journal) != before)
 			continue;
 		if (atomic_load(&w->stopping))
 			return -ECANCELED;
+		show_no_room(w, true);
+		if (b->no_space && b->no_space(b->arg)) {
+			/* The journal's own reserve is worth nothing while it must not grow. */
+			r = journal_release(w->o.journal);
+			if (r < 0)
+				return fault_set(fault, r, book_file(w), 0, "cannot be shortened");
+		}
+		if (!w->started && patience-- == 0)
+			return fault_set(fault, -ENOSPC, book_file(w), 0,
+					 "no room for what is to leave it");
 		serve_meanwhile(w, RELOG_POLL_MS);
 	}
 	return 0;
+}
+
+int writer_relog(struct writer *w, struct fault *fault)
+{
+	int r;
+
+	w->spare = true;
+	r = relog_pass(w, fault);
+	if (r == 0)
+		r = cut_old_key(w, fault);
+	w->spare = false;
+	return r;
 }
 
 int writer_commit_waiting(struct writer *w, const struct sessions_time *t, bool wait,
@@ -918,6 +990,9 @@ static int decide_and_commit(struct writer *w, const struct sessions_time *t, st
 		r = commit(w, fault);
 	if (r == 0 && due)
 		r = decide(w, t, fault);
+	/* After what waited has been heard: it may be a sign of life. */
+	if (r == 0)
+		expire(w, t);
 	/* Refreshing, silence and age do not wait for the tick, nor the tick for them. */
 	if (r == 0 && (due || w->effects.n || t->running_ms - w->committed_ms >= IDLE_MS))
 		r = commit_batch(w, t, fault);
@@ -926,34 +1001,36 @@ static int decide_and_commit(struct writer *w, const struct sessions_time *t, st
 
 static int round_of_work(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
-	int r = w->o.book->upkeep(w->o.book->arg, w, t, fault);
+	int r;
 
-	if (r == 0)
-		r = keep_keys(w, t, fault);
-	if (r < 0)
-		return r;
 	take(w);
 	r = try_space(w, batch_effects(w), fault);
 	if (r == -ENOSPC) {
 		send_later(w); /* greetings, which promise nothing new */
 		return 0;
 	}
-	if (r == 0) {
-		expire(w, t);
+	if (r == 0)
 		r = decide_and_commit(w, t, fault);
-	}
 	if (r == 0)
 		send_later(w);
 	return r;
 }
 
-static void show(struct writer *w, const struct sessions_time *t)
+/* What has to end by the clock, whether or not there is room for anything new. */
+static int end_what_is_over(struct writer *w, const struct sessions_time *t, struct fault *fault)
+{
+	int r = w->o.book->upkeep(w->o.book->arg, w, t, fault);
+
+	return r == 0 ? keep_keys(w, t, fault) : r;
+}
+
+static void show(struct writer *w)
 {
 	gauge(&w->journal_bytes, journal_bytes(w->o.journal));
 	gauge(&w->journal_effects, journal_effects(w->o.journal));
 	gauge(&w->stream_count, streams_count(w->streams));
 	gauge(&w->passes, refresh_passes(w->refresh));
-	alive(w, t);
+	alive(w);
 }
 
 /* Sleeps until there is something to do. */
@@ -1010,20 +1087,27 @@ static bool finished(struct writer *w, bool idle, bool stalled)
 static bool go_round(struct writer *w, struct fault *fault, int *r)
 {
 	const struct writer_book *b = w->o.book;
-	bool held = clock_held(w->o.clock), idle, stalled;
+	bool held = clock_held(w->o.clock), idle, stalled, room;
 	struct sessions_time t;
 
 	serve_queries(w);
 	moment(w, &t);
 	idle = !b->work(b->arg, &t);
 	/* Asked before the moment and after it: nothing is judged by a clock that leaps. */
-	(void)stall(w, &w->stalled_room, LOG_STALLED_DAYS, b->no_space && b->no_space(b->arg));
-	stalled = !b->room(b->arg) || held || clock_held(w->o.clock);
-	*r = stalled ? 0 : round_of_work(w, &t, fault);
+	held = held || clock_held(w->o.clock);
+	*r = held ? 0 : end_what_is_over(w, &t, fault);
 	if (*r < 0)
 		return false;
-	stalled = stalled || atomic_load(&w->stalled_space);
-	show(w, &t);
+	room = b->room(b->arg);
+	show_no_room(w, !room);
+	moment(w, &t); /* that may have taken its time */
+	held = held || clock_held(w->o.clock);
+	*r = held || !room ? 0 : round_of_work(w, &t, fault);
+	if (*r < 0)
+		return false;
+	stalled = held || !room || atomic_load(&w->stalled_space);
+	set_stalled(w, stalled && !held); /* the clock's running time leaves out holds itself */
+	show(w);
 	if (finished(w, idle, stalled))
 		return false;
 	sleep_a_while(w, idle, stalled, t.running_ms);
@@ -1043,7 +1127,7 @@ static void *writer_main(void *arg)
 			(void)fault_set(&fault, r, book_file(w), 0, "its writer cannot go on");
 		w->o.events.failed(&fault, w->o.events.arg);
 	}
-	if (r < 0)
+	if (r < 0 && (r != -ECANCELED || events_wait(w)))
 		atomic_store(&w->dropped, true);
 	atomic_store(&w->stopped, true);
 	queue_wake(w->answers);
@@ -1113,7 +1197,7 @@ int writer_catch_up(struct writer *w, struct fault *fault)
 	if (r == -ENOSPC)
 		r = 0;
 	if (r == 0)
-		show(w, &t);
+		show(w);
 	return r;
 }
 

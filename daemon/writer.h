@@ -96,7 +96,7 @@ struct writer_book {
 	void (*committed)(void *arg, uint64_t batch, const struct effects *effects);
 	/* Effects up to this batch are needed in the journal by nobody but the ledger (F). */
 	uint64_t (*flushed)(void *arg);
-	/* Ask that F move soon. */
+	/* Ask that F move soon, with what is kept back for that if there is no room else. */
 	void (*flush)(void *arg);
 	/* False: no more until there is room further down. */
 	bool (*room)(void *arg);
@@ -169,8 +169,9 @@ void writer_stats(const struct writer *w, struct writer_stats *out);
 void writer_answer(struct writer *w, const struct answer *a);
 /*
  * Logs everything live again under the journal key in use and cuts what was
- * before, until no old key lives.  -ENOSPC when there is no room; then some
- * of it is logged twice, which is harmless.
+ * before, until no old key lives; on a full disk from the room that the
+ * journal keeps back for it.  Before the start -ENOSPC when there is no room;
+ * then some of it is logged twice, which is harmless.
  */
 int writer_relog(struct writer *w, struct fault *fault);
 /*
