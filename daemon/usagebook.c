@@ -15,7 +15,14 @@
 #define PASS_MS (INT64_C(5) * 60 * 1000)
 #define KEY_MS (INT64_C(10) * 60 * 1000)
 #define EXPIRE_PASS_MS (INT64_C(3600) * 1000)
+/*
+ * A stream or meter without a frame for 7 days of running time is forgotten;
+ * those of the key before the turn go with it.  It does not wait longer than
+ * this for a daemon that is seldom up.
+ */
 #define OLD_METERS_MS (INT64_C(7) * CALENDAR_DAY_MS)
+#define OLD_METERS_LAST_MS (INT64_C(14) * CALENDAR_DAY_MS)
+#define DROP_EFFECTS (1u << 16) /* of one transaction while they are dropped */
 
 struct usagebook {
 	struct writer_book writer;
@@ -25,6 +32,8 @@ struct usagebook {
 	struct writer *attached;
 	struct usage_rules rules;
 	struct keyring_meters meters; /* as of the last upkeep */
+	int64_t turned_ms;	      /* running time at the turn, or at the start */
+	unsigned drop_next;	      /* slice, while old meters are dropped */
 	_Atomic uint64_t accounts, meter_count, turns;
 	_Atomic uint32_t month;
 };
@@ -258,13 +267,24 @@ static int turn(struct usagebook *b, struct writer *w, uint32_t month,
 		r = keyring_month_finish(b->keyring);
 	if (r < 0)
 		return r;
+	b->turned_ms = t->running_ms;
+	b->drop_next = 0;
 	atomic_fetch_add(&b->turns, 1);
 	show(b);
 	log_say(LOG_MONTH_TURNED, month, 0, 0);
 	return 0;
 }
 
-/* Seven days after a turn the meters that nobody read since go with their key. */
+static bool old_meters_over(const struct usagebook *b, const struct sessions_time *t)
+{
+	int64_t age_ms = t->now_ms - b->meters.created_ms;
+
+	return b->meters.old_generation != 0 &&
+	       (age_ms >= OLD_METERS_LAST_MS ||
+		(age_ms >= OLD_METERS_MS && t->running_ms - b->turned_ms >= OLD_METERS_MS));
+}
+
+/* The meters that nobody read since the turn go with their key, some at a time. */
 static int drop_old_meters(struct usagebook *b, struct writer *w, const struct sessions_time *t,
 			   struct fault *fault)
 {
@@ -273,14 +293,22 @@ static int drop_old_meters(struct usagebook *b, struct writer *w, const struct s
 
 	if (r < 0)
 		return r;
-	for (unsigned s = 0; s < USAGE_SLICES; s++)
-		usage_drop_generation(b->usage, s, b->meters.old_generation, writer_effects(w));
-	for (unsigned s = 0; s < STREAMS_SLICES; s++)
-		streams_drop_generation(writer_streams(w), s, b->meters.old_generation,
-					writer_effects(w));
+	while (b->drop_next < USAGE_SLICES + STREAMS_SLICES &&
+	       writer_effects(w)->n < DROP_EFFECTS) {
+		unsigned s = b->drop_next++;
+
+		if (s < USAGE_SLICES)
+			usage_drop_generation(b->usage, s, b->meters.old_generation,
+					      writer_effects(w));
+		else
+			streams_drop_generation(writer_streams(w), s - USAGE_SLICES,
+						b->meters.old_generation, writer_effects(w));
+	}
 	r = writer_commit_waiting(w, t, true, fault);
-	if (r == 0)
-		r = keyring_meters_drop(b->keyring);
+	if (r < 0 || b->drop_next < USAGE_SLICES + STREAMS_SLICES)
+		return r;
+	b->drop_next = 0;
+	r = keyring_meters_drop(b->keyring);
 	if (r == 0)
 		keyring_meters(b->keyring, &b->meters);
 	return r;
@@ -297,7 +325,7 @@ static int upkeep(void *arg, struct writer *w, const struct sessions_time *t, st
 		r = turn(b, w, keyring_month(b->keyring), t, fault);
 	if (r == 0 && month > keyring_month(b->keyring))
 		r = turn(b, w, month, t, fault);
-	if (r == 0 && b->meters.old_generation && t->now_ms - b->meters.created_ms >= OLD_METERS_MS)
+	if (r == 0 && old_meters_over(b, t))
 		r = drop_old_meters(b, w, t, fault);
 	if (r < 0 && fault && !fault->error)
 		(void)fault_set(fault, r, "usage.mdb", 0, "the month's turn failed");

@@ -496,9 +496,17 @@ def test_the_months_turn_leaves_nothing_of_the_old_totals_on_the_disk():
             new = Keyring(state / "keyring")
             assert list(new.months) == [202612]
             d.term()
-            # The meter key before lives for 7 days, and not longer.
+            # The meter key before lives for 7 days of running time, and no longer than 14.
             assert set(old.meters) < set(new.meters)
-            d.faketime = "@2026-12-08 01:00:00"
+            d.faketime = "@2026-12-14 23:00:00"
+            d.start()
+            with d.reporter("usage", "nl-1", stream=8) as c:
+                assert c.welcome.seq == 301
+                use(c, "account-8", 1208, 2300, meter=9)
+                c.sync()
+            assert total(d, "account-8") == (200, 300)
+            d.term()
+            d.faketime = "@2026-12-15 01:00:00"
             d.start()
             assert total(d, "account-7") == (100, 200)
             wait_for(lambda: not set(old.meters) & set(Keyring(state / "keyring").meters),

@@ -27,8 +27,9 @@ struct place {
 	struct writer_book book;
 	struct writer *writer;
 	struct fault fault;
-	int64_t now, turn; /* now, in the month that was; the turn's first millisecond */
-	int crash_at;	   /* the moment at which it dies, in a child; 0: none */
+	int64_t running_ms; /* 0: the clock's */
+	int64_t now, turn;  /* now, in the month that was; the turn's first millisecond */
+	int crash_at;	    /* the moment at which it dies, in a child; 0: none */
 };
 
 static struct place *crashing;
@@ -174,7 +175,10 @@ static int teardown(void **state)
 
 static struct sessions_time at(const struct place *p, int64_t now)
 {
-	return (struct sessions_time){ .now_ms = now, .running_ms = clock_running_ms(p->clock) };
+	return (struct sessions_time){
+		.now_ms = now,
+		.running_ms = p->running_ms ? p->running_ms : clock_running_ms(p->clock),
+	};
 }
 
 static const struct writer_link *reporter(void)
@@ -386,13 +390,13 @@ static void a_meter_counts_only_its_difference_over_the_turn(void **state)
 	expect_total(p, 1, p->turn, 31, p->turn);
 }
 
-static void meters_and_streams_of_the_old_key_go_after_seven_days(void **state)
+static void check_old_key_goes(struct place *p, int64_t days, bool running)
 {
-	struct place *p = *state;
 	struct keyring_meters meters;
 	uint8_t id[2][16], generation = 0;
 	struct writer_link other = *reporter();
 
+	p->running_ms = 1;
 	other.stream = 8;
 	assert_int_equal(p->book.stream_id(p->book.arg, &other, &generation, id[0]), 0);
 	assert_int_equal(streams_set(writer_streams(p->writer), id[0], generation, 5, 0), 0);
@@ -401,21 +405,35 @@ static void meters_and_streams_of_the_old_key_go_after_seven_days(void **state)
 	count(p, 1, 5, NOLOG_USAGE_FIRST, 100);
 	upkeep(p, p->turn);
 	count(p, 1, 4, 0, 101); /* moves under the new key */
-	upkeep(p, p->turn + 7 * CALENDAR_DAY_MS - 1);
+	p->running_ms = running ? days * CALENDAR_DAY_MS : 3600000;
+	upkeep(p, p->turn + days * CALENDAR_DAY_MS - 1);
 	keyring_meters(p->keyring, &meters);
 	assert_int_equal(meters.old_generation, generation);
 	assert_int_equal(streams_get(writer_streams(p->writer), id[0]), 5);
-	upkeep(p, p->turn + 7 * CALENDAR_DAY_MS);
+	p->running_ms += running;
+	upkeep(p, p->turn + days * CALENDAR_DAY_MS);
 	keyring_meters(p->keyring, &meters);
 	assert_int_equal(meters.old_generation, 0);
 	assert_int_equal(streams_get(writer_streams(p->writer), id[0]), 0);
 	assert_int_equal(keyring_stream_tag(p->keyring, generation, other.server, 8, id[1]),
 			 -ENOKEY);
+	p->running_ms = 0;
 	crash(p);
 	count(p, 1, 4, 0, 103);
 	count(p, 1, 5, 0, 900); /* unknown by now: a baseline */
 	expect_total(p, 1, p->turn, 3, p->turn);
 	assert_int_equal(streams_count(writer_streams(p->writer)), 0);
+}
+
+static void meters_and_streams_of_the_old_key_go_after_seven_days(void **state)
+{
+	check_old_key_goes(*state, 7, true);
+}
+
+/* Nobody could report while it was not running; but not for ever. */
+static void of_a_daemon_that_was_down_they_go_after_fourteen(void **state)
+{
+	check_old_key_goes(*state, 14, false);
 }
 
 static void two_turns_one_after_the_other(void **state)
@@ -591,6 +609,7 @@ int main(void)
 		TEST(a_start_in_a_later_month_turns_it_first),
 		TEST(a_meter_counts_only_its_difference_over_the_turn),
 		TEST(meters_and_streams_of_the_old_key_go_after_seven_days),
+		TEST(of_a_daemon_that_was_down_they_go_after_fourteen),
 		TEST(two_turns_one_after_the_other),
 		TEST(a_crash_right_after_the_keys_were_made),
 		TEST(a_crash_after_the_turn_was_finished),
