@@ -22,7 +22,7 @@
  *           pagecheck, reserve  files that can be mapped; space ahead
  *           seal, keyring       sealing; keys and their destruction
  *           clock, calendar     time and trust; days, months, the horizon
- *   queue, log, fault           between threads; lines; what was wrong
+ *   queue, log, fault, sort     between threads; lines; what was wrong; order
  */
 #include "config.h"
 #include "log.h"

@@ -38,7 +38,7 @@ LIBRARIES = {
 # The daemon's stations, lowest first: a file may include the headers of its own
 # line and of those above it here, never of a later one.
 STATIONS = (
-    "fault log notify queue pool slots tags",          # the ground: anybody's
+    "fault log notify queue pool slots sort tags",     # the ground: anybody's
     "calendar clock",                                  # UTC days, months; the time
     "seal",                                            # AEAD blocks, keyed hashes
     "keyslot keyringfs keyring",                       # the keys and their file
@@ -56,7 +56,7 @@ STATIONS = (
 # No I/O, no clock, no thread, no library: every rule of theirs is tested
 # without a daemon.
 PURE = ("sessions usage calendar streams refresh effect lookup keyslot dayblock daywait pool slots"
-        " tags").split()
+        " sort tags").split()
 PURE_HEADERS = set("assert.h errno.h inttypes.h limits.h stdbool.h stddef.h stdint.h stdio.h"
                    " stdlib.h string.h nolog/frame.h nolog/text.h".split())
 IMPURE_CALLS = re.compile(r"""\b(
