@@ -15,9 +15,15 @@
  * order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).  A server ID is 1 to 16
  * bytes of [a-z0-9.-], zero padded.  An account is the unkeyed BLAKE2b-256
  * (RFC 7693) of its name: the name itself never crosses a socket.
+ *
+ * These headers are C11 and later, and C++17 and later.
  */
 #ifndef NOLOG_FRAME_H
 #define NOLOG_FRAME_H
+
+#if !defined(__cplusplus) && (!defined(__STDC_VERSION__) || __STDC_VERSION__ < 201112L)
+#error "nolog/frame.h needs C11 or later (-std=c11)"
+#endif
 
 #include <assert.h>
 #include <stdbool.h>
