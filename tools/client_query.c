@@ -17,7 +17,8 @@
 #define READ_SIZE 65536
 
 struct nolog_query {
-	int fd; /* -1: closed after an error */
+	pid_t owner; /* the process that made it */
+	int fd;	     /* -1: closed after an error */
 	enum nolog_role role;
 	uint64_t seq;
 	size_t at, have; /* of buffer: bytes read from it, bytes in it */
@@ -38,6 +39,7 @@ int nolog_query_open(struct nolog_query **out, const char *run_dir, enum nolog_r
 	q = malloc(sizeof(*q));
 	if (!q)
 		return -ENOMEM;
+	q->owner = getpid();
 	q->role = role;
 	q->seq = 0;
 	q->at = q->have = 0;
@@ -57,6 +59,7 @@ void nolog_query_close(struct nolog_query *q)
 		return;
 	if (q->fd >= 0)
 		(void)close(q->fd);
+	explicit_bzero(q->buffer, sizeof(q->buffer));
 	free(q);
 }
 
@@ -206,6 +209,9 @@ int nolog_query_ask(struct nolog_query *q, const struct nolog_frame *request,
 	nolog_frame_encode(bytes, &f);
 	if (nolog_frame_check(bytes, q->role, true) != NOLOG_OK)
 		return -EINVAL;
+	/* Answers to a child's questions and to its parent's would be mixed up. */
+	if (q->owner != getpid())
+		return -ECHILD;
 	if (q->fd < 0)
 		return -ENOTCONN;
 	q->seq++;

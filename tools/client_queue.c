@@ -8,13 +8,22 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define QUEUE_MAX \
-	((size_t)1 << 28)     /* far above what memory is good for; keeps sizes from wrapping */
-#define QUEUE_DROP UINT16_MAX /* a code for nolog_queue_restart() alone */
+/* Far above what memory is good for; keeps sizes from wrapping. */
+#define QUEUE_MAX ((size_t)1 << 28)
 
 static uint8_t *queue_frame(const struct nolog_queue *q, uint64_t position)
 {
 	return q->frames + (position & q->mask) * NOLOG_FRAME_SIZE;
+}
+
+/* Wipes the slots from position begin to position end. */
+static void queue_wipe(struct nolog_queue *q, uint64_t begin, uint64_t end)
+{
+	uint64_t slot = begin & q->mask, n = end - begin, room = q->mask + 1 - slot;
+	uint64_t first = n < room ? n : room;
+
+	explicit_bzero(queue_frame(q, begin), first * NOLOG_FRAME_SIZE);
+	explicit_bzero(q->frames, (n - first) * NOLOG_FRAME_SIZE);
 }
 
 int nolog_queue_init(struct nolog_queue *q, size_t limit)
@@ -41,6 +50,8 @@ int nolog_queue_init(struct nolog_queue *q, size_t limit)
 
 void nolog_queue_done(struct nolog_queue *q)
 {
+	if (q->frames)
+		queue_wipe(q, q->head, q->tail);
 	free(q->frames);
 	free(q->numbers);
 	free(q->codes);
@@ -50,14 +61,19 @@ void nolog_queue_done(struct nolog_queue *q)
 int nolog_queue_push(struct nolog_queue *q, const struct nolog_frame *event, enum nolog_role role)
 {
 	uint8_t bytes[NOLOG_FRAME_SIZE];
+	int r = 0;
 
 	nolog_frame_encode(bytes, event);
 	if (event->type == NOLOG_HELLO || nolog_frame_check(bytes, role, true) != NOLOG_OK)
-		return -EINVAL;
-	if (q->tail - q->head >= q->limit)
-		return -EAGAIN;
-	nolog_put64(bytes + 8, q->tail + q->shift);
-	memcpy(queue_frame(q, q->tail), bytes, sizeof(bytes));
+		r = -EINVAL;
+	else if (q->tail - q->head + q->reserved >= q->limit)
+		r = -EAGAIN;
+	if (r == 0)
+		memcpy(queue_frame(q, q->tail), bytes, sizeof(bytes));
+	explicit_bzero(bytes, sizeof(bytes));
+	if (r < 0)
+		return r;
+	nolog_put64(queue_frame(q, q->tail) + 8, q->tail + q->shift);
 	q->numbers[q->tail & q->mask] = ++q->accepted;
 	q->codes[q->tail & q->mask] = 0;
 	q->tail++;
@@ -128,42 +144,52 @@ void nolog_queue_pop_until(struct nolog_queue *q, uint64_t end)
 		q->next = end;
 	if (q->sent - q->head < end - q->head)
 		q->sent = end;
+	queue_wipe(q, q->head, end);
 	q->head = end;
 }
 
-/* Hands over what must not be sent again, in order, and leaves a code on it. */
-static void queue_mark(struct nolog_queue *q, nolog_queue_drop_fn *drop, void *arg)
+/* One that was sent: what nologd made of it is not known, or is known and needs no repeat. */
+static bool queue_drops(const struct nolog_queue *q, uint64_t position)
 {
-	/* drop may push, which moves tail, never what is before it. */
-	for (uint64_t p = q->head, end = q->sent; p != end; p++) {
-		uint16_t *code = &q->codes[p & q->mask];
-		struct nolog_frame event;
+	const uint8_t *frame = queue_frame(q, position);
 
-		nolog_frame_decode(&event, queue_frame(q, p));
-		if (*code == 0 && !(event.type == NOLOG_USAGE && event.aux == 0))
-			continue;
-		event.seq = q->numbers[p & q->mask];
-		drop(&event, *code, arg);
-		*code = QUEUE_DROP;
-	}
+	return q->codes[position & q->mask] != 0 ||
+	       (frame[0] == NOLOG_USAGE && nolog_get32(frame + 4) == 0);
 }
 
-void nolog_queue_restart(struct nolog_queue *q, nolog_queue_drop_fn *drop, void *arg)
+/* The event at from, and what belongs to it, goes to where another has left. */
+static void queue_move(struct nolog_queue *q, uint64_t to, uint64_t from)
 {
-	uint64_t to = q->sent;
+	if (to == from)
+		return;
+	memcpy(queue_frame(q, to), queue_frame(q, from), NOLOG_FRAME_SIZE);
+	q->numbers[to & q->mask] = q->numbers[from & q->mask];
+	q->codes[to & q->mask] = q->codes[from & q->mask];
+}
 
-	queue_mark(q, drop, arg);
-	/* From the back, so that what stays closes up to what was never sent. */
-	for (uint64_t p = q->sent; p != q->head;) {
-		uint64_t from = --p & q->mask;
+size_t nolog_queue_restart(struct nolog_queue *q,
+			   struct nolog_queue_dropped out[NOLOG_QUEUE_DROP_MAX])
+{
+	uint64_t end = q->head, to;
+	size_t n = 0;
 
-		if (q->codes[from] == QUEUE_DROP)
+	for (; end != q->sent && n < NOLOG_QUEUE_DROP_MAX; end++) {
+		if (!queue_drops(q, end))
 			continue;
-		to--;
-		memmove(queue_frame(q, to), q->frames + from * NOLOG_FRAME_SIZE, NOLOG_FRAME_SIZE);
-		q->numbers[to & q->mask] = q->numbers[from];
-		q->codes[to & q->mask] = 0;
+		nolog_frame_decode(&out[n].event, queue_frame(q, end));
+		out[n].event.seq = q->numbers[end & q->mask];
+		out[n].code = q->codes[end & q->mask];
+		q->refused -= out[n++].code != 0;
 	}
-	q->head = q->next = q->sent = to;
-	q->refused = 0;
+	/* From the back, so that what stays closes up to what comes behind it. */
+	to = end;
+	for (uint64_t p = end; p != q->head;)
+		if (!queue_drops(q, --p))
+			queue_move(q, --to, p);
+	queue_wipe(q, q->head, to);
+	q->head = to;
+	q->next = q->head;
+	if (n == 0)
+		q->sent = q->head;
+	return n;
 }

@@ -3,7 +3,8 @@
  * A reporter's queue: the events that nologd has not acknowledged, encoded as
  * they go to the socket, in a ring that is allocated once.  It knows which of
  * them were sent, on this connection and ever, and which wire number each has;
- * it knows no socket, no stream and no time.
+ * it knows no socket, no stream and no time.  An event that leaves the queue
+ * leaves nothing in it: its slot is wiped.
  *
  * Positions count the events of the ring; head <= next <= tail and
  * head <= sent <= tail.  The event at position p has the wire's seq p + shift
@@ -27,6 +28,7 @@ struct nolog_queue {
 	uint64_t shift;
 	uint64_t accepted; /* the last number given */
 	size_t refused;	   /* how many codes are not 0 */
+	size_t reserved;   /* events for which there must be room besides the next */
 };
 
 /* limit: how many events there may be at a time.  0 or -ENOMEM. */
@@ -62,11 +64,17 @@ NOLOG_HIDDEN void nolog_queue_pop(struct nolog_queue *q, struct nolog_frame *eve
 NOLOG_HIDDEN void nolog_queue_pop_until(struct nolog_queue *q, uint64_t end);
 
 /*
- * The stream they were sent on is gone: takes out those that may have been
- * applied and must not be again (plain usage differences) and those that were
- * refused already, handing each to drop, and marks the rest as never sent.
+ * The stream they were sent on is gone.  Takes out the first of those that may
+ * have been applied and must not be again (plain usage differences) and of those
+ * that were refused already, and returns how many they are.  0: there are none
+ * left, and the rest is marked as never sent.
  */
-typedef void nolog_queue_drop_fn(const struct nolog_frame *event, uint16_t code, void *arg);
-NOLOG_HIDDEN void nolog_queue_restart(struct nolog_queue *q, nolog_queue_drop_fn *drop, void *arg);
+#define NOLOG_QUEUE_DROP_MAX 32
+struct nolog_queue_dropped {
+	struct nolog_frame event;
+	uint16_t code;
+};
+NOLOG_HIDDEN size_t nolog_queue_restart(struct nolog_queue *q,
+					struct nolog_queue_dropped out[NOLOG_QUEUE_DROP_MAX]);
 
 #endif

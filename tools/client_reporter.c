@@ -26,6 +26,7 @@
 #define STEP_ROUNDS 64	/* sends and receives a step: others want the thread too */
 
 struct nolog_reporter {
+	pid_t owner; /* the process that made it */
 	struct nolog_queue queue;
 	struct sockaddr_un address;
 	enum nolog_role role;
@@ -52,7 +53,7 @@ struct nolog_reporter {
 	/* The next one. */
 	int64_t retry_at_ms;
 	int retry_ms;
-	int failed; /* one-shot: the error for good */
+	int failed; /* the error for good: of a one-shot connection, or in a child */
 
 	struct nolog_reporter_stats stats;
 	uint8_t buffer[READ_SIZE];
@@ -84,6 +85,7 @@ int nolog_reporter_new(struct nolog_reporter **out, const struct nolog_reporter_
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
+	r->owner = getpid();
 	r->fd = -1;
 	r->role = o->role;
 	r->one_shot = o->one_shot;
@@ -175,8 +177,8 @@ static int reporter_open(struct nolog_reporter *r)
 
 /* --- What nologd says -------------------------------------------------- */
 
-static void reporter_lose(struct nolog_reporter *r, const struct nolog_frame *event,
-			  enum nolog_lost what, uint16_t code)
+/* Counts an event that left the queue; the caller is told of it by reporter_tell(). */
+static void reporter_count(struct nolog_reporter *r, enum nolog_lost what)
 {
 	if (what == NOLOG_LOST_REFUSED) {
 		r->stats.refused++;
@@ -184,8 +186,14 @@ static void reporter_lose(struct nolog_reporter *r, const struct nolog_frame *ev
 	} else {
 		r->stats.dropped++;
 	}
+}
+
+static void reporter_tell(struct nolog_reporter *r, struct nolog_frame *event, enum nolog_lost what,
+			  uint16_t code)
+{
 	if (r->lost)
 		r->lost(event, what, code, r->arg);
+	explicit_bzero(event, sizeof(*event));
 }
 
 /* Everything before position end is durable, or was refused. */
@@ -201,28 +209,47 @@ static void reporter_acknowledge(struct nolog_reporter *r, uint64_t end)
 		uint16_t code;
 
 		nolog_queue_pop(q, &event, &code);
-		if (code)
-			reporter_lose(r, &event, NOLOG_LOST_REFUSED, code);
-		else
+		if (code) {
+			reporter_count(r, NOLOG_LOST_REFUSED);
+			reporter_tell(r, &event, NOLOG_LOST_REFUSED, code);
+		} else {
 			r->stats.acknowledged++;
+			explicit_bzero(&event, sizeof(event));
+		}
 	}
 	r->stats.acknowledged += end - q->head;
 	nolog_queue_pop_until(q, end);
 }
 
-static void reporter_drop(const struct nolog_frame *event, uint16_t code, void *arg)
+static enum nolog_lost reporter_lost(uint16_t code)
 {
-	reporter_lose(arg, event, code ? NOLOG_LOST_REFUSED : NOLOG_LOST_STREAM, code);
+	return code ? NOLOG_LOST_REFUSED : NOLOG_LOST_STREAM;
 }
 
 /* nologd does not know where the stream stands: begin another, at once. */
 static void reporter_new_stream(struct nolog_reporter *r)
 {
+	struct nolog_queue_dropped dropped[NOLOG_QUEUE_DROP_MAX];
+	struct nolog_queue *q = &r->queue;
+	size_t n;
+
 	/* Before the callbacks: whoever looks from within sees a reporter without connection. */
 	reporter_close(r, 0);
 	r->stream = random_stream();
 	r->known = false;
-	nolog_queue_restart(&r->queue, reporter_drop, r);
+	/*
+	 * They have left the queue, and are counted, before the first is told of;
+	 * each leaves room for one event, whatever is sent for those before it.
+	 */
+	while ((n = nolog_queue_restart(q, dropped)) > 0) {
+		for (size_t i = 0; i < n; i++)
+			reporter_count(r, reporter_lost(dropped[i].code));
+		for (size_t i = 0; i < n; i++) {
+			q->reserved = n - 1 - i;
+			reporter_tell(r, &dropped[i].event, reporter_lost(dropped[i].code),
+				      dropped[i].code);
+		}
+	}
 }
 
 static int reporter_welcome(struct nolog_reporter *r, const struct nolog_frame *f)
@@ -289,7 +316,8 @@ static int reporter_refused_close(struct nolog_reporter *r, const struct nolog_f
 	reporter_retry(r);
 	nolog_queue_pop(q, &event, &code);
 	nolog_queue_renumber(q, acknowledged + 1);
-	reporter_lose(r, &event, NOLOG_LOST_REFUSED, f->code);
+	reporter_count(r, NOLOG_LOST_REFUSED);
+	reporter_tell(r, &event, NOLOG_LOST_REFUSED, f->code);
 	return 0;
 }
 
@@ -404,8 +432,24 @@ static int reporter_write(struct nolog_reporter *r)
 	return 1;
 }
 
+/*
+ * In a child of fork(2) the stream and the connection are the parent's: what is
+ * said on them here would be taken for repeats of what the parent says.
+ */
+static int reporter_disown(struct nolog_reporter *r)
+{
+	if (r->fd >= 0)
+		(void)close(r->fd); /* the parent has its own descriptor of it */
+	r->fd = -1;
+	r->welcomed = false;
+	r->failed = -ECHILD;
+	return r->failed;
+}
+
 int nolog_reporter_step(struct nolog_reporter *r)
 {
+	if (r->owner != getpid() && r->failed != -ECHILD)
+		return reporter_disown(r);
 	for (unsigned round = 0; round < STEP_ROUNDS; round++) {
 		int got, put = 0;
 
@@ -539,6 +583,15 @@ int nolog_reporter_send(struct nolog_reporter *r, const struct nolog_frame *even
 	return err;
 }
 
+/* Sends one that lies on the stack, and leaves nothing of it there. */
+static int reporter_report(struct nolog_reporter *r, struct nolog_frame *event)
+{
+	int err = nolog_reporter_send(r, event, NULL);
+
+	explicit_bzero(event, sizeof(*event));
+	return err;
+}
+
 int nolog_report_start(struct nolog_reporter *r, uint64_t handle, int64_t start_ms,
 		       const uint8_t ip[NOLOG_IP_SIZE])
 {
@@ -547,7 +600,7 @@ int nolog_report_start(struct nolog_reporter *r, uint64_t handle, int64_t start_
 	f.u.start.handle = handle;
 	f.u.start.start_ms = start_ms;
 	memcpy(f.u.start.ip, ip, NOLOG_IP_SIZE);
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }
 
 int nolog_report_end(struct nolog_reporter *r, uint64_t handle, int64_t end_ms)
@@ -556,7 +609,7 @@ int nolog_report_end(struct nolog_reporter *r, uint64_t handle, int64_t end_ms)
 
 	f.u.end.handle = handle;
 	f.u.end.end_ms = end_ms;
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }
 
 int nolog_report_session(struct nolog_reporter *r, int64_t start_ms, int64_t end_ms,
@@ -567,7 +620,7 @@ int nolog_report_session(struct nolog_reporter *r, int64_t start_ms, int64_t end
 	f.u.session.start_ms = start_ms;
 	f.u.session.end_ms = end_ms;
 	memcpy(f.u.session.ip, ip, NOLOG_IP_SIZE);
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }
 
 int nolog_report_alive(struct nolog_reporter *r, uint64_t handle, int64_t at_ms)
@@ -576,7 +629,7 @@ int nolog_report_alive(struct nolog_reporter *r, uint64_t handle, int64_t at_ms)
 
 	f.u.alive.handle = handle;
 	f.u.alive.at_ms = at_ms;
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }
 
 int nolog_report_restart(struct nolog_reporter *r, int64_t at_ms)
@@ -584,7 +637,7 @@ int nolog_report_restart(struct nolog_reporter *r, int64_t at_ms)
 	struct nolog_frame f = { .type = NOLOG_RESTART };
 
 	f.u.restart.at_ms = at_ms;
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }
 
 int nolog_report_usage(struct nolog_reporter *r, const uint8_t account[NOLOG_ACCOUNT_SIZE],
@@ -598,5 +651,5 @@ int nolog_report_usage(struct nolog_reporter *r, const uint8_t account[NOLOG_ACC
 	memcpy(f.u.usage.account, account, NOLOG_ACCOUNT_SIZE);
 	f.u.usage.rx = rx;
 	f.u.usage.tx = tx;
-	return nolog_reporter_send(r, &f, NULL);
+	return reporter_report(r, &f);
 }

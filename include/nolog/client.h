@@ -16,9 +16,11 @@
  *
  * All functions return 0 or a negative errno unless they say otherwise.
  * Different reporters and queries may be used by different threads; each one by
- * one thread at a time.  SIGPIPE is never raised, descriptors are closed on
- * exec.  Addresses, times and server IDs are as in nolog/frame.h; their text
- * forms are in nolog/text.h.
+ * one thread at a time.  A reporter or query belongs to the process that made
+ * it: after fork(2) the parent goes on with it, and in the child it does nothing
+ * but say -ECHILD and be freed; a child makes its own.  SIGPIPE is never raised,
+ * descriptors are closed on exec.  Addresses, times and server IDs are as in
+ * nolog/frame.h; their text forms are in nolog/text.h.
  */
 #ifndef NOLOG_CLIENT_H
 #define NOLOG_CLIENT_H
@@ -59,9 +61,10 @@ enum nolog_lost {
  * Called from nolog_reporter_step(), _connect() or _flush() for an event that
  * nologd refused, once that is durable, or that had to be dropped (code 0).
  * event is borrowed for the call; event->seq is the number that
- * nolog_reporter_send() gave.  Further events may be sent from within (SESSION
- * after an unknown handle, say); a refused event leaves room for one.  The
- * reporter must not be stepped, flushed or freed from within.
+ * nolog_reporter_send() gave.  It has left the queue and has been counted, and
+ * further events may be sent from within (SESSION after an unknown handle, say):
+ * there is room for one at least.  The reporter must not be stepped, flushed or
+ * freed from within.
  */
 typedef void nolog_lost_fn(const struct nolog_frame *event, enum nolog_lost what, unsigned code,
 			   void *arg);
@@ -103,7 +106,7 @@ void nolog_reporter_free(struct nolog_reporter *r);
  * one from 1, over reconnects, resumed and changed streams alike; *number (if
  * not NULL) receives it.  -EAGAIN: the queue is full, step and try again;
  * -EINVAL: not an event of this role, or malformed; -EPIPE: a one-shot
- * connection has ended early.
+ * connection has ended early; -ECHILD: as nolog_reporter_step() has said.
  */
 int nolog_reporter_send(struct nolog_reporter *r, const struct nolog_frame *event,
 			uint64_t *number);
@@ -137,7 +140,9 @@ int nolog_reporter_timeout_ms(const struct nolog_reporter *r);
  * refused HELLO (this server may not report here) or the socket may not be
  * connected to.  -EPIPE, and from then on always: a one-shot connection ended
  * with events sent and not acknowledged; whether they counted is unknown, and
- * stats.queued tells how many there are.
+ * stats.queued tells how many there are.  -ECHILD, and from then on always: this
+ * process is a child of the one that made the reporter; what is queued is the
+ * parent's to send, and what the child has queued is not sent.
  *
  * An event refused with one of the codes 1 to 4, which nologd says only of
  * frames it cannot read, is handed to lost like others; the rest is sent again.
@@ -194,8 +199,8 @@ typedef int nolog_answer_fn(const struct nolog_frame *answer, void *arg);
  * 0; -EINVAL: not a request of this role, or malformed (nothing was sent);
  * -EPROTO: refused (end->type NOLOG_REFUSED, end->code) or not nologd; -EPIPE:
  * the connection ended before the answer did: what answer saw is incomplete;
- * -ETIMEDOUT: silence for timeout_ms (-1: no limit).  After any error but
- * -EINVAL the connection is closed and all that is left is
+ * -ETIMEDOUT: silence for timeout_ms (-1: no limit); -ECHILD: another process
+ * has opened this query.  After any error but -EINVAL and -ECHILD the connection is closed and all that is left is
  * nolog_query_close(); asking again gives -ENOTCONN.
  */
 int nolog_query_ask(struct nolog_query *q, const struct nolog_frame *request,

@@ -3,6 +3,8 @@
  * The client library against a scripted nologd: what reaches the daemon, once,
  * in order and with the right numbers, whatever happens to the connection.
  */
+#include "client_queue.h"
+
 #include <nolog/client.h>
 #include <nolog/text.h>
 
@@ -15,6 +17,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -845,6 +848,220 @@ static void a_refused_event_is_handed_back_when_its_ack_has_come(void **state)
 	fake_close(&s);
 }
 
+/* What each callback saw of the statistics, and whether there was room. */
+struct room {
+	struct nolog_reporter *r;
+	size_t calls;
+	size_t sent;   /* how many events each callback sends, */
+	size_t taken;  /* and how many were taken in all */
+	uint64_t last; /* the number of the last event handed over */
+	bool adds_up;
+};
+
+static void send_instead(const struct nolog_frame *event, enum nolog_lost what, unsigned code,
+			 void *arg)
+{
+	struct room *room = arg;
+	struct nolog_reporter_stats st;
+
+	(void)what;
+	(void)code;
+	nolog_reporter_stats(room->r, &st);
+	room->adds_up = room->adds_up && st.sent == st.acknowledged + st.dropped + st.queued;
+	assert_true(event->seq > room->last); /* in order */
+	room->last = event->seq;
+	for (size_t i = 0; i < room->sent; i++)
+		if (event->type == NOLOG_USAGE)
+			room->taken += nolog_report_usage(room->r, account, 0, 0, 9,
+							  NOLOG_USAGE_LAST) == 0;
+		else
+			room->taken += nolog_report_session(room->r, 1, 2, ip) == 0;
+	room->calls++;
+}
+
+static struct nolog_reporter *full_reporter(const struct fake *s, struct room *room, size_t events)
+{
+	const struct nolog_reporter_options o = {
+		.run_dir = s->dir,
+		.role = s->role,
+		.server = "s",
+		.queue_events = events,
+		.lost = send_instead,
+		.arg = room,
+	};
+
+	*room = (struct room){ .adds_up = true };
+	assert_int_equal(nolog_reporter_new(&room->r, &o), 0);
+	return room->r;
+}
+
+static void a_full_queue_has_room_for_what_a_lost_stream_makes_necessary(void **state)
+{
+	struct nolog_reporter *r;
+	struct room room;
+	struct fake s;
+
+	(void)state;
+	fake_open(&s, NOLOG_ROLE_SESSIONS);
+	r = full_reporter(&s, &room, 2);
+	room.sent = 1;
+	assert_int_equal(nolog_report_start(r, 1, 1000, ip), 0);
+	(void)welcome(&s, r, 0);
+	expect_event(&s, NOLOG_START, 1);
+	fake_say(&s, NOLOG_ACK, 1, 0);
+	step(r);
+	assert_int_equal(nolog_report_end(r, 7, 2000), 0);
+	assert_int_equal(nolog_report_end(r, 1, 2000), 0);
+	step(r);
+	fake_say(&s, NOLOG_REFUSED, 2, NOLOG_UNKNOWN_HANDLE);
+	step(r);
+	assert_int_equal(room.calls, 0);
+	cut(&s, r);
+	/* Neither acknowledged nor known: the stream is forgotten. */
+	(void)welcome(&s, r, 0);
+	assert_int_equal(room.calls, 1);
+	assert_int_equal(room.taken, 1);
+	assert_true(room.adds_up);
+	(void)welcome(&s, r, 0);
+	expect_event(&s, NOLOG_END, 1);
+	expect_event(&s, NOLOG_SESSION, 2);
+	expect_nothing(&s);
+	nolog_reporter_free(r);
+	fake_close(&s);
+}
+
+/* Whatever is dropped between what stays, for more of it than is taken out at a time. */
+static void everything_a_lost_stream_drops_leaves_room_and_is_counted(void **state)
+{
+	enum { EVENTS = 150 };
+	struct nolog_reporter *r;
+	struct nolog_frame f;
+	struct room room;
+	struct fake s;
+
+	(void)state;
+	for (size_t sent = 1; sent <= 3; sent++) {
+		size_t plain = 0, metered = 0;
+
+		fake_open(&s, NOLOG_ROLE_USAGE);
+		r = full_reporter(&s, &room, EVENTS);
+		room.sent = sent;
+		assert_int_equal(nolog_report_usage(r, account, 0, 0, 0, 0), 0);
+		(void)welcome(&s, r, 0);
+		expect_event(&s, NOLOG_USAGE, 1);
+		fake_say(&s, NOLOG_ACK, 1, 0);
+		step(r);
+		for (unsigned i = 0; i < EVENTS; i++) {
+			bool meter = i % 3 == 1 || i % 7 == 0;
+
+			assert_int_equal(nolog_report_usage(r, account, i, 0, meter ? 9 : 0, 0), 0);
+			plain += !meter;
+			metered += meter;
+		}
+		step(r);
+		cut(&s, r);
+		(void)welcome(&s, r, 0);
+		assert_int_equal(room.calls, plain);
+		assert_int_equal(room.taken, plain); /* one each: the queue was full */
+		assert_true(room.adds_up);
+		assert_int_equal(stats(r).dropped, plain);
+		assert_int_equal(stats(r).queued, EVENTS);
+		(void)welcome(&s, r, 0);
+		for (uint64_t i = 0, seq = 1; i < EVENTS; i++)
+			if (i % 3 == 1 || i % 7 == 0) {
+				assert_true(fake_next(&s, &f));
+				assert_true(f.seq == seq++ && f.u.usage.rx == i && f.code == 0);
+			}
+		for (uint64_t i = 0; i < plain; i++) {
+			assert_true(fake_next(&s, &f));
+			assert_true(f.seq == metered + 1 + i && f.code == NOLOG_USAGE_LAST);
+		}
+		expect_nothing(&s);
+		nolog_reporter_free(r);
+		fake_close(&s);
+	}
+}
+
+/* --- Memory and processes ---------------------------------------------- */
+
+/* How often an address can be found in the ring. */
+static size_t in_ring(const struct nolog_queue *q)
+{
+	size_t n = 0;
+
+	for (uint64_t slot = 0; slot <= q->mask; slot++)
+		for (size_t at = 0; at < NOLOG_FRAME_SIZE; at++)
+			n += at + sizeof(ip) <= NOLOG_FRAME_SIZE &&
+			     memcmp(q->frames + slot * NOLOG_FRAME_SIZE + at, ip, sizeof(ip)) == 0;
+	return n;
+}
+
+static void what_leaves_the_queue_leaves_nothing_in_it(void **state)
+{
+	struct nolog_frame f = { .type = NOLOG_SESSION };
+	struct nolog_queue_dropped dropped[NOLOG_QUEUE_DROP_MAX];
+	struct nolog_queue q;
+	uint16_t code;
+
+	(void)state;
+	assert_int_equal(nolog_queue_init(&q, 5), 0);
+	memcpy(f.u.session.ip, ip, sizeof(ip));
+	for (unsigned round = 0; round < 20; round++) {
+		for (size_t i = 0; i < 5; i++)
+			assert_int_equal(nolog_queue_push(&q, &f, NOLOG_ROLE_SESSIONS), 0);
+		assert_int_equal(in_ring(&q), 5);
+		nolog_queue_advance(&q, 4);
+		nolog_queue_pop(&q, &(struct nolog_frame){ 0 }, &code);
+		assert_int_equal(in_ring(&q), 4);
+		assert_int_equal(nolog_queue_refuse(&q, q.head + q.shift + 1, 16), 0);
+		assert_int_equal(nolog_queue_restart(&q, dropped), 1);
+		assert_int_equal(in_ring(&q), 3);
+		assert_int_equal(nolog_queue_restart(&q, dropped), 0);
+		nolog_queue_pop_until(&q, q.tail);
+		assert_int_equal(in_ring(&q), 0);
+	}
+	nolog_queue_done(&q);
+}
+
+static void a_child_does_not_speak_for_its_parent(void **state)
+{
+	struct nolog_reporter *r;
+	struct fake s;
+	pid_t child;
+	int status;
+
+	(void)state;
+	fake_open(&s, NOLOG_ROLE_SESSIONS);
+	r = reporter(&s, NULL, 0, 0, false);
+	assert_int_equal(nolog_report_restart(r, 1), 0);
+	(void)welcome(&s, r, 0);
+	expect_event(&s, NOLOG_RESTART, 1);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		bool good = nolog_report_restart(r, 2) == 0;
+
+		good = good && nolog_reporter_flush(r, 1000) == -ECHILD;
+		good = good && nolog_reporter_step(r) == -ECHILD && nolog_reporter_fd(r) == -1;
+		good = good && nolog_report_restart(r, 2) == -ECHILD;
+		nolog_reporter_free(r);
+		_exit(good ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	/* The parent has lost nothing by it, not even its connection. */
+	expect_nothing(&s);
+	assert_int_equal(nolog_report_restart(r, 3), 0);
+	step(r);
+	expect_event(&s, NOLOG_RESTART, 2);
+	fake_say(&s, NOLOG_ACK, 2, 0);
+	assert_int_equal(nolog_reporter_flush(r, -1), 0);
+	assert_int_equal(stats(r).acknowledged, 2);
+	assert_int_equal(stats(r).connects, 1);
+	nolog_reporter_free(r);
+	fake_close(&s);
+}
+
 static void a_refusal_whose_ack_was_cut_off_is_handed_back_by_welcome_or_a_lost_stream(void **state)
 {
 	(void)state;
@@ -1546,6 +1763,10 @@ int main(void)
 		cmocka_unit_test(welcome_0_to_a_stream_never_acknowledged_keeps_it),
 		cmocka_unit_test(a_position_that_was_never_sent_or_is_behind_is_a_lost_stream),
 		cmocka_unit_test(sequence_refused_to_a_forgotten_stream_drops_nothing),
+		cmocka_unit_test(a_full_queue_has_room_for_what_a_lost_stream_makes_necessary),
+		cmocka_unit_test(everything_a_lost_stream_drops_leaves_room_and_is_counted),
+		cmocka_unit_test(what_leaves_the_queue_leaves_nothing_in_it),
+		cmocka_unit_test(a_child_does_not_speak_for_its_parent),
 		cmocka_unit_test(a_refused_event_is_handed_back_when_its_ack_has_come),
 		cmocka_unit_test(
 			a_refusal_whose_ack_was_cut_off_is_handed_back_by_welcome_or_a_lost_stream),
