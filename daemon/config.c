@@ -8,8 +8,10 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
 #include <ini.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,9 @@
 /* libinih 55 cuts longer lines without a word: they are refused instead. */
 #define LINE_MAX_CHARS (INI_MAX_LINE - 2)
 #define RUN_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - sizeof("/sessions.sock"))
+/* What a line can hold so that it is read again as it was. */
+#define ONE_LINE \
+	"short enough for a line, without control characters, a blank at an end, ' ;' or ' #'"
 
 enum kind { PATH, WORD, COUNT, BYTES, DURATION, TRUST, PREFIXES };
 
@@ -33,13 +38,15 @@ static const struct key {
 	bool fixed; /* cannot change while running */
 } keys[] = {
 #define AT(field) offsetof(struct config, field)
-	{ "store", "path", PATH, AT(state), 0, 0, CONFIG_STATE, "an absolute path", true },
-	{ "store", "keyring", PATH, AT(keyring), 0, 0, NULL, "an absolute path of a file", true },
+	{ "store", "path", PATH, AT(state), 0, 0, CONFIG_STATE, "an absolute path, " ONE_LINE,
+	  true },
+	{ "store", "keyring", PATH, AT(keyring), 0, 0, NULL,
+	  "an absolute path of a file, " ONE_LINE, true },
 	{ "store", "retention-days", COUNT, AT(retention_days), 1, CALENDAR_RETENTION_MAX, "90",
 	  "1 to 90; 90 days is the most that nologd can keep", true },
 	{ "store", "user", WORD, AT(user), 0, 0, NULL, "a user name", true },
 	{ "sockets", "directory", PATH, AT(run), 0, 0, CONFIG_RUN,
-	  "an absolute path of at most 93 bytes", true },
+	  "an absolute path of at most 93 bytes, " ONE_LINE, true },
 	{ "sockets", "sessions-group", WORD, AT(group[NOLOG_ROLE_SESSIONS]), 0, 0, NULL,
 	  "a group name", true },
 	{ "sockets", "usage-group", WORD, AT(group[NOLOG_ROLE_USAGE]), 0, 0, NULL, "a group name",
@@ -114,12 +121,21 @@ __attribute__((format(printf, 2, 3))) static void fail(struct reading *r, const 
 	if (r->failed)
 		return; /* the first mistake is the one to mend */
 	r->failed = true;
-	n = snprintf(r->error, r->error_size, "%s:%u: ", r->path, r->line);
+	if (r->line) /* what was never read has no line */
+		n = snprintf(r->error, r->error_size, "%s:%u: ", r->path, r->line);
+	else
+		n = snprintf(r->error, r->error_size, "%s: ", r->path);
 	if (n < 0 || (size_t)n >= r->error_size)
 		return;
 	va_start(ap, format);
 	(void)vsnprintf(r->error + n, r->error_size - (size_t)n, format, ap);
 	va_end(ap);
+}
+
+/* '#' or ';' at the beginning or behind a blank. */
+static bool comment_begins(const char *line, const char *at)
+{
+	return (*at == '#' || *at == ';') && (at == line || isspace((unsigned char)at[-1]));
 }
 
 static bool section_known(const char *name)
@@ -137,8 +153,6 @@ static void section_begins(struct reading *r, const char *line)
 	char name[INI_MAX_LINE];
 	const char *end;
 
-	while (isspace((unsigned char)*line))
-		line++;
 	if (*line != '[')
 		return;
 	end = strchr(++line, ']');
@@ -152,9 +166,36 @@ static void section_begins(struct reading *r, const char *line)
 		     "[%s]: no such section; there are store, sockets, servers, sessions, "
 		     "usage, clock and limits",
 		     name);
+	while (isspace((unsigned char)*++end))
+		;
+	if (*end) /* libinih would drop it, be it a key or a typing error */
+		fail(r,
+		     "[%s]: followed by more than blanks or a comment; a key stands on a line "
+		     "of its own",
+		     name);
 	/* A section without a line in it is not reported by libinih. */
 	if (strcmp(name, "servers") == 0)
 		r->config->any_server = false;
+}
+
+/*
+ * A line as libinih is to have it.  Of a mark at the beginning of the file it
+ * would tell nobody, an indented line it would take for more of the key
+ * before, and only ';' begins a comment behind a value.
+ */
+static void trim_line(const struct reading *r, char *line)
+{
+	static const char mark[] = "\xef\xbb\xbf";
+	const char *from = line;
+
+	if (r->line == 1 && strncmp(from, mark, strlen(mark)) == 0)
+		from += strlen(mark);
+	while (isspace((unsigned char)*from))
+		from++;
+	memmove(line, from, strlen(from) + 1);
+	for (char *c = line; *c; c++)
+		if (comment_begins(line, c))
+			*c = 0;
 }
 
 /* As fgets(3), but what that would cut, or end at a NUL byte, is refused. */
@@ -178,6 +219,7 @@ static char *read_line(char *out, int size, void *arg)
 	if (n == 0)
 		return NULL;
 	out[n] = 0;
+	trim_line(r, out);
 	section_begins(r, out);
 	return r->failed ? NULL : out;
 }
@@ -257,6 +299,21 @@ static bool add_prefix(const char *word, void *arg)
 	return true;
 }
 
+/* Could this be written behind the key, and be read again as it is? */
+static bool fits_line(const struct key *k, const char *value)
+{
+	size_t n = strlen(value);
+
+	if (n == 0 || strlen(k->name) + strlen(" = ") + n > LINE_MAX_CHARS)
+		return false;
+	if (isspace((unsigned char)*value) || isspace((unsigned char)value[n - 1]))
+		return false;
+	for (const char *c = value; *c; c++)
+		if (iscntrl((unsigned char)*c) || comment_begins(value, c))
+			return false;
+	return true;
+}
+
 /* Sets a key from its text; false when the text is not allowed. */
 static bool set(struct config *c, const struct key *k, const char *value)
 {
@@ -268,7 +325,7 @@ static bool set(struct config *c, const struct key *k, const char *value)
 	switch (k->kind) {
 	case PATH:
 	case WORD:
-		if (!*value || (k->kind == PATH && *value != '/'))
+		if (!fits_line(k, value) || (k->kind == PATH && *value != '/'))
 			return false;
 		copy = strdup(value);
 		if (!copy)
@@ -339,6 +396,7 @@ static void add_server(struct reading *r, const char *name, const char *value)
 	struct config_server s;
 	size_t i;
 
+	c->any_server = false; /* whatever became of the section's line */
 	if (nolog_server_parse(s.id, name) != 0) {
 		fail(r, "[servers] %s: not a server ID; 1 to 16 of a-z, 0-9, '.' and '-'", name);
 		return;
@@ -382,6 +440,7 @@ static int handle(void *arg, const char *section, const char *name, const char *
 		else if (!set(r->config, k, value))
 			fail(r, "[%s] %s = %s: not allowed; %s", section, name, value, k->allowed);
 		r->seen[i] = true;
+		r->config->lines[i] = r->line;
 		return !r->failed;
 	}
 	if (!*section)
@@ -413,23 +472,32 @@ static bool set_defaults(struct config *c)
 	return true;
 }
 
-static bool replace(char **at, const char *value)
+static const struct key *key_named(const char *section, const char *name)
 {
-	char *copy;
+	const struct key *k = keys;
 
-	if (!value)
+	while (strcmp(k->section, section) != 0 || strcmp(k->name, name) != 0)
+		k++;
+	return k;
+}
+
+/* A word of the command line wins over the file, and is no freer than that. */
+static bool take_option(struct config *c, const char *option, const char *value,
+			const char *section, const char *name, char *error, size_t size)
+{
+	const struct key *k = key_named(section, name);
+
+	if (!value || set(c, k, value))
 		return true;
-	copy = strdup(value);
-	if (!copy)
-		return false;
-	free(*at);
-	*at = copy;
-	return true;
+	(void)snprintf(error, size, "%s %.100s%s: not allowed; %s", option, value,
+		       strlen(value) > 100 ? "..." : "", k->allowed);
+	return false;
 }
 
 /* What is checked once everything is known. */
 static int finish(struct config *c, const char *path, char *error, size_t size)
 {
+	c->keyring_named = c->keyring != NULL;
 	if (!c->keyring && asprintf(&c->keyring, "%s/keyring", c->state) < 0) {
 		c->keyring = NULL;
 		return -ENOMEM;
@@ -447,11 +515,13 @@ static int finish(struct config *c, const char *path, char *error, size_t size)
 	return c->exits ? 0 : -ENOMEM;
 }
 
-static FILE *open_file(const char *path, bool may_be_absent, char *error, size_t size)
+/* Nothing is read from a file that may be absent, and is. */
+static FILE *open_file(const char *path, bool may_be_absent, bool *absent, char *error, size_t size)
 {
 	FILE *f = fopen(path, "re");
 
-	if (!f && errno == ENOENT && may_be_absent)
+	*absent = !f && errno == ENOENT && may_be_absent;
+	if (*absent)
 		f = fopen("/dev/null", "re");
 	if (!f)
 		(void)snprintf(error, size, "%s: %s", path, strerror(errno));
@@ -463,21 +533,26 @@ int config_read(struct config **out, const char *path, bool may_be_absent, const
 {
 	struct reading r = { .path = path, .error = error, .error_size = error_size };
 	int result = -EINVAL;
+	bool absent;
 
 	(void)snprintf(error, error_size, "out of memory");
-	r.file = open_file(path, may_be_absent, error, error_size);
+	r.file = open_file(path, may_be_absent, &absent, error, error_size);
 	if (!r.file)
 		return errno ? -errno : -EINVAL;
 	r.config = calloc(1, sizeof(*r.config));
-	if (!r.config || !set_defaults(r.config)) {
+	if (r.config)
+		r.config->lines = calloc(KEYS, sizeof(*r.config->lines));
+	if (!r.config || !r.config->lines || !set_defaults(r.config)) {
 		result = -ENOMEM;
 		goto out;
 	}
+	r.config->absent = absent;
 	result = parse(&r);
 	if (result < 0)
 		goto out;
-	if (!replace(&r.config->state, state) || !replace(&r.config->run, run)) {
-		result = -ENOMEM;
+	if (!take_option(r.config, "--state", state, "store", "path", error, error_size) ||
+	    !take_option(r.config, "--run", run, "sockets", "directory", error, error_size)) {
+		result = -EINVAL;
 		goto out;
 	}
 	result = finish(r.config, path, error, error_size);
@@ -492,6 +567,28 @@ out:
 	return result;
 }
 
+/* True when the system knows the name that the key holds. */
+static bool name_exists(const struct key *k, const char *name)
+{
+	return k->offset == offsetof(struct config, user) ? getpwnam(name) != NULL
+							  : getgrnam(name) != NULL;
+}
+
+int config_check_names(const struct config *c, const char *path, char *error, size_t error_size)
+{
+	for (size_t i = 0; i < KEYS; i++) {
+		const struct key *k = &keys[i];
+
+		if (k->kind != WORD || !text_of(c, k) || name_exists(k, text_of(c, k)))
+			continue;
+		(void)snprintf(error, error_size, "%s:%u: [%s] %s = %s: no such %s", path,
+			       c->lines[i], k->section, k->name, text_of(c, k),
+			       k->offset == offsetof(struct config, user) ? "user" : "group");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 void config_free(struct config *c)
 {
 	if (!c)
@@ -499,6 +596,7 @@ void config_free(struct config *c)
 	for (size_t i = 0; i < KEYS; i++)
 		if (keys[i].kind == PATH || keys[i].kind == WORD)
 			free(*text_at(c, &keys[i]));
+	free(c->lines);
 	free(c->servers);
 	free(c->exit_entries);
 	free(c->allow);
@@ -523,7 +621,7 @@ static void print_key(const struct config *c, const struct key *k, FILE *to)
 	switch (k->kind) {
 	case PATH:
 	case WORD:
-		if (text_of(c, k))
+		if (text_of(c, k) && (text_of(c, k) != c->keyring || c->keyring_named))
 			(void)fprintf(to, "%s = %s\n", k->name, text_of(c, k));
 		break;
 	case COUNT:

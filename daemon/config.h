@@ -28,8 +28,9 @@ struct config_server {
 
 struct config {
 	/* [store] */
-	char *state;   /* path */
-	char *keyring; /* path of the file */
+	char *state;	    /* path */
+	char *keyring;	    /* path of the file */
+	bool keyring_named; /* else it lies where the state is */
 	uint64_t retention_days;
 	char *user; /* NULL: stay who we are */
 	/* [sockets] */
@@ -57,17 +58,26 @@ struct config {
 	uint64_t memory;  /* bytes of answers waiting to be read */
 	uint64_t lookups; /* per user and minute, 0: no limit */
 	uint64_t records; /* per look-up */
+
+	bool absent;	 /* there was no file: all of it are defaults */
+	unsigned *lines; /* of the keys in the file, 0: not there */
 };
 
 /*
- * Reads path.  state and run, if not NULL, win over the file.  may_be_absent:
- * a file that is not there is an empty one.  On failure *out is untouched,
+ * Reads path.  state and run, if not NULL, win over the file; a text that the
+ * file could not hold is refused of them, too.  may_be_absent: a file that is
+ * not there is an empty one.  On failure *out is untouched,
  * -EINVAL (or the errno of reading) is returned and error holds one line that
  * says file, line, what was found and what is allowed.
  */
 int config_read(struct config **out, const char *path, bool may_be_absent, const char *state,
 		const char *run, char *error, size_t error_size);
 void config_free(struct config *c); /* NULL is fine */
+/*
+ * -EINVAL, with one line in error, when it names a user or a group that the
+ * system does not know.  Asks the system, so not while nologd is confined.
+ */
+int config_check_names(const struct config *c, const char *path, char *error, size_t error_size);
 /* The effective configuration, as a file that reads back to the same. -errno of writing. */
 int config_print(const struct config *c, FILE *to);
 /* True when this server may report. */

@@ -42,7 +42,7 @@
 #include <unistd.h>
 
 struct options {
-	const char *config, *state, *run;
+	const char *config, *state, *run; /* NULL: not named */
 	bool print;
 };
 
@@ -55,10 +55,19 @@ static const char usage_text[] =
 	"      --state DIR    where the store is (default " CONFIG_STATE ")\n"
 	"      --run DIR      where the sockets are (default " CONFIG_RUN ")\n"
 	"  -n                 print the effective configuration and exit\n"
-	"      --help         this text\n"
+	"  -h, --help         this text\n"
 	"      --version      the version\n"
 	"\n"
 	"Runs in the foreground and logs on standard error.  See nologd(8).\n";
+
+/* NULL: said what is wrong. */
+static const char *value_of(const char *option, const char *value)
+{
+	if (*value)
+		return value;
+	(void)fprintf(stderr, "nologd: %s: the value is empty\n", option);
+	return NULL;
+}
 
 /* 0 go on, 1 done, 2 wrong usage. */
 static int read_options(int argc, char **argv, struct options *o)
@@ -73,16 +82,22 @@ static int read_options(int argc, char **argv, struct options *o)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "c:n", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "c:nh", longs, NULL)) != -1) {
 		switch (c) {
 		case 'c':
-			o->config = optarg;
+			o->config = value_of("-c", optarg);
+			if (!o->config)
+				return 2;
 			break;
 		case 's':
-			o->state = optarg;
+			o->state = value_of("--state", optarg);
+			if (!o->state)
+				return 2;
 			break;
 		case 'r':
-			o->run = optarg;
+			o->run = value_of("--run", optarg);
+			if (!o->run)
+				return 2;
 			break;
 		case 'n':
 			o->print = true;
@@ -177,14 +192,27 @@ static int start(struct server *s)
 	return r;
 }
 
+/* SIGHUP and the signals to stop, from now on for later: until open_loop() takes them. */
+static void hold(const int *signals, size_t n)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set); /* none of these can fail */
+	for (size_t i = 0; i < n; i++)
+		(void)sigaddset(&set, signals[i]);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int argc, char **argv)
 {
-	static struct options o = { .config = CONFIG_FILE };
+	static const int reload[] = { SIGHUP }, stop[] = { SIGTERM, SIGINT };
+	static struct options o;
 	static struct server server;
+	const char *path;
 	char error[512];
-	bool absent_ok;
 	int r;
 
+	hold(reload, 1);
 	log_init();
 	r = read_options(argc, argv, &o);
 	if (r)
@@ -193,10 +221,13 @@ int main(int argc, char **argv)
 		log_error("the current directory, which a relative path begins at, cannot be told");
 		return 1;
 	}
-	absent_ok = strcmp(o.config, CONFIG_FILE) == 0;
-	r = config_read(&server.config, o.config, absent_ok, o.state, o.run, error, sizeof(error));
+	path = o.config ? o.config : CONFIG_FILE;
+	r = config_read(&server.config, path, !o.config, o.state, o.run, error, sizeof(error));
+	if (r == 0)
+		r = config_check_names(server.config, path, error, sizeof(error));
 	if (r < 0) {
 		log_error("%s", error);
+		config_free(server.config);
 		return 1;
 	}
 	if (o.print) {
@@ -204,10 +235,11 @@ int main(int argc, char **argv)
 		config_free(server.config);
 		return r < 0;
 	}
+	hold(stop, 2); /* not before: the file may be a pipe that somebody waits at */
 	(void)umask(077);
 	(void)signal(SIGPIPE, SIG_IGN);
 	notify_init();
-	server_init(&server, o.config, absent_ok, o.state, o.run);
+	server_init(&server, path, o.state, o.run);
 	r = sandbox_harden();
 	if (r == 0)
 		r = seal_init();

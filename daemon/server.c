@@ -63,11 +63,9 @@ static int open_keyring(struct server *s, const struct clock_reading *now, struc
 	return r;
 }
 
-void server_init(struct server *s, const char *config_path, bool may_be_absent, const char *state,
-		 const char *run)
+void server_init(struct server *s, const char *config_path, const char *state, const char *run)
 {
 	s->config_path = config_path;
-	s->config_may_be_absent = may_be_absent;
 	s->state_option = state;
 	s->run_option = run;
 	s->state_fd = -1;
@@ -546,8 +544,9 @@ static void reload(struct server *s)
 	char error[512];
 	struct config *c = NULL;
 	const char *fixed;
-	int r = config_read(&c, s->config_path, s->config_may_be_absent, s->state_option,
-			    s->run_option, error, sizeof(error));
+	/* A file that was there and is gone is a mistake, and no empty one: it may have limited much. */
+	int r = config_read(&c, s->config_path, s->config->absent, s->state_option, s->run_option,
+			    error, sizeof(error));
 
 	if (r < 0) {
 		log_error("%s", error);
@@ -611,9 +610,22 @@ static bool add(struct server *s, struct event **at, evutil_socket_t fd, short w
 	return *at && event_add(*at, NULL) == 0;
 }
 
+/* Those that main() has held back since the start: what came meanwhile is acted upon now. */
+static int take_signals(void)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set); /* none of these can fail */
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	return sigprocmask(SIG_UNBLOCK, &set, NULL) < 0 ? -errno : 0;
+}
+
 static int open_loop(struct server *s)
 {
 	bool ok;
+	int r;
 
 	s->base = event_base_new();
 	if (!s->base)
@@ -631,7 +643,8 @@ static int open_loop(struct server *s)
 	if (!s->tick)
 		return -ENOMEM;
 	arm_tick(s);
-	return conns_init(s);
+	r = conns_init(s);
+	return r < 0 ? r : take_signals();
 }
 
 int server_open(struct server *s)

@@ -32,7 +32,6 @@ struct server {
 	struct event_base *base;
 	struct config *config;
 	const char *config_path, *state_option, *run_option;
-	bool config_may_be_absent;
 	struct listen_sockets sockets;
 	struct event *accepting[NOLOG_ROLES];
 	struct event *answering[BOOKS], *answered, *tick, *signals[3];
@@ -73,8 +72,7 @@ struct server {
 };
 
 /* Remembers how it was called, for reloading; s is zeros but for its config. */
-void server_init(struct server *s, const char *config_path, bool may_be_absent, const char *state,
-		 const char *run);
+void server_init(struct server *s, const char *config_path, const char *state, const char *run);
 /*
  * The state directory: made when absent, owner's alone, and no other nologd's
  * while this process lives.  Says what is wrong in one line.

@@ -14,7 +14,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from badstart import AS_NOBODY, differences, reachable, refused_start, refused_unchanged, run_n, snapshot  # noqa: E402
-from nolog import Daemon, Workspace, main, wait_for  # noqa: E402
+from nolog import Daemon, Frame, Workspace, main, skip, wait_for  # noqa: E402
 
 LONG = "a" * 150 + ", " + "b" * 100
 
@@ -38,6 +38,12 @@ MISTAKES = [
     ("[usage]\n[empty]\n\n[clock]\n", 2, ["empty", "no such section"]),
     ("path = /a\n[store]\n", 1, ["before the first [section]"]),
     ("[store\npath = /a\n", 1, ["neither"]),
+    ("[store] path = /a\n", 1, ["[store]", "line of its own"]),
+    ("[servers]nl-1 =\n", 1, ["[servers]"]),
+    ("\xef\xbb\xbf[severs]\n", 1, ["severs", "no such section"]),
+    ("[store]\npath = /a\tb\n", 2, ["path", "control characters"]),
+    ("[store]\nuser = no-such-user-here\n", 2, ["no-such-user-here", "no such user"]),
+    ("[sockets]\nlookup-group = no-such-group-here\n", 2, ["lookup-group", "no such group"]),
     ("[store]\nno equals sign\n", 2, ["neither"]),
     ("[usage]\ntick = 49ms\n", 2, ["49ms", "50ms to 60s"]),
     ("[usage]\ntick = 61s\n", 2, ["50ms to 60s"]),
@@ -93,7 +99,7 @@ def test_each_mistake_is_one_line_with_file_and_line_and_what_is_allowed():
             said = mistaken(w, text, line, words)
             # A real start says the same, and makes neither store nor socket.
             d = Daemon(w.path / "none", w.path / "norun", text)
-            if "\0" not in text and "\x7f" not in text:
+            if text.isascii() and "\0" not in text and "\x7f" not in text:
                 assert refused_start(d).split(": ", 2)[2] == said.split(": ", 2)[2]
             assert not (w.path / "none").exists() and not (w.path / "norun").exists()
 
@@ -103,7 +109,7 @@ def test_files_that_cannot_be_read():
         for path in (w.path / "absent.conf", w.path, pathlib.Path("/dev/null/x")):
             done = run_n(path)
             said = done.stderr.decode()
-            assert done.returncode == 1 and len(said.splitlines()) == 1 and str(path) in said, said
+            assert done.returncode == 1 and len(said.splitlines()) == 1 and f"{path}: " in said, said
         # Named, it must be there; the default may be absent, and that is not tested here.
         secret = w.file("secret.conf", "[store]\n")
         secret.chmod(0)
@@ -128,7 +134,6 @@ def test_a_configuration_that_contradicts_itself_or_the_machine():
                 assert word in said, said
         done = run_n(w.file("fine.conf", ""), "--run", long_run)
         assert done.returncode == 1 and b"too long" in done.stderr, done
-        # Users and groups are looked up at the start only.
         d = Daemon(w.state, w.run, "[store]\nuser = no-such-user-here\n")
         refused_unchanged(d, "no-such-user-here", "no such user")
         d.config = "[sockets]\nlookup-group = no-such-group-here\n"
@@ -142,9 +147,14 @@ def test_wrong_options_are_one_line_or_the_usage():
         for args in (["--frobnicate"], ["-x"], ["--state"], ["-c"]):
             done = subprocess.run([binary, *args], capture_output=True, text=True, check=False)
             assert done.returncode == 1 and "usage: nologd" in done.stderr and done.stdout == "", done
+        for args in (["--state", ""], ["--run="], ["-c", ""], ["--state", "/a #b"], ["--run", "/a\tb"],
+                     ["--state", "/" + "a" * 200]):
+            done = subprocess.run([binary, "-c", "/dev/null", "-n", *args], capture_output=True, text=True, check=False)
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and done.stdout == "", done
+            assert args[0].rstrip("=") in done.stderr and done.stderr[:-1].isprintable(), done
         done = subprocess.run([binary, "-n", "word"], capture_output=True, text=True, check=False)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "word" in done.stderr, done
-        for option in ("--help", "--version"):
+        for option in ("--help", "-h", "--version"):
             done = subprocess.run([binary, option], capture_output=True, text=True, check=False)
             assert done.returncode == 0 and done.stdout and not done.stderr, done
         # A relative path begins where nologd was started.
@@ -160,15 +170,15 @@ FULL = """
 path = /srv/nologd/state
 keyring = /srv/keys/keyring
 retention-days = 30
-user = nologd
+user = root
 
 [sockets]
 directory = /srv/run
-sessions-group = vpn
-usage-group = vpn
-lookup-group = abuse
-quota-group = billing
-admin-group = admin
+sessions-group = root
+usage-group = root
+lookup-group = root
+quota-group = root
+admin-group = root
 
 [servers]
 nl-ams-03 = 203.0.113.7, 2001:db8::7
@@ -206,7 +216,7 @@ def test_n_prints_what_is_in_effect_needs_no_state_and_reads_back():
             assert again.returncode == 0 and again.stdout == first.stdout, (first, again)
         printed = run_n(w.file("given.conf", FULL)).stdout.decode()
         for line in ("path = /srv/nologd/state", "keyring = /srv/keys/keyring", "retention-days = 30",
-                     "directory = /srv/run", "lookup-group = abuse", "tick = 250ms", "trust = always",
+                     "directory = /srv/run", "lookup-group = root", "tick = 250ms", "trust = always",
                      "nl-ams-03 = 203.0.113.7", "nl-ams-03 = 2001:db8::7", "nl-ams-03 = 203.0.113.8",
                      "allow = 10.8.0.0/16", "allow = fd00::/8", "connections = 100", "lookups = 60"):
             assert line in printed.splitlines(), (line, printed)
@@ -218,9 +228,36 @@ def test_n_prints_what_is_in_effect_needs_no_state_and_reads_back():
         for line in ("path = /var/lib/nologd", "directory = /run/nologd", "retention-days = 90",
                      "tick = 5s", "trust = kernel"):
             assert line in printed.splitlines(), (line, printed)
-        assert "[servers]" not in printed, printed
+        assert "[servers]" not in printed and "keyring" not in printed, printed
         assert sorted(p.name for p in w.path.iterdir()) == [
             "empty.conf", "given.conf", "printed.conf", "run", "state"]
+
+
+def test_the_examples_of_the_documents_are_configurations():
+    """As they stand there, copied with their blanks; only its users and groups may be unknown here."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    names = set(re.findall(r"^[ug] +(\S+)", (root / "systemd/nologd.sysusers").read_text(), re.M))
+    readme = re.search(r"\n\n((?:    .*\n|\n)*    \[store\]\n(?:    .*\n|\n)*)", (root / "README.md").read_text())[1]
+    manual = re.search(r"\.Sh EXAMPLES\n\.Bd -literal.*\n((?:.*\n)*?)\.Ed", (root / "daemon/nologd.conf.5").read_text())[1]
+    assert "    max-silence = 30min" in readme
+    with Workspace() as w:
+        for text in (readme, manual):
+            used = set(re.findall(r"^ *(?:user|\w+-group) = (\S+)", text, re.M))
+            assert used and used <= names, (used, names)
+            text = re.sub(r"^( *(?:user|\w+-group)) = \S+", r"\1 = root", text, flags=re.M)
+            done = run_n(w.file("example.conf", text))
+            assert done.returncode == 0 and done.stderr == b"", done
+            assert b"\nmax-silence = 30min\n" in done.stdout and b"\nallow = fd00:8::/32\n" in done.stdout, done
+            assert (b"\nde-fra-01 =" in done.stdout) == ("de-fra-01" in text), done
+
+
+def test_a_mark_of_unicode_at_the_beginning_leaves_the_server_list_in_force():
+    with Workspace() as w, Daemon(w.state, w.run, "\ufeff[servers]\nnl-1 =\n") as d:
+        d.reporter("sessions", "nl-1").close()
+        c = d.conn("sessions")
+        c.send(Frame("HELLO", server="nl-2"))
+        assert c.recv().code == 20
+        c.close()
 
 
 def test_n_runs_beside_a_running_nologd_and_disturbs_nothing():
@@ -287,6 +324,73 @@ def test_reload_is_all_or_nothing():
         wait_for(lambda: reloads()[1] == before + 1, what="the refusal")
         d.reporter("usage", "nl-1").close()
         kept.close()
+
+
+class Default(Daemon):
+    """A nologd whose /etc is a directory of the test's, in a mount namespace; -c may name the default file."""
+
+    def __init__(self, w, *args):
+        super().__init__(w.state, w.run, args=args)
+        self.etc = w.path / "etc"
+        (self.etc / "nologd").mkdir(parents=True)
+        self.wrapper = ["unshare", "-m", "sh", "-c", f'mount --bind {self.etc} /etc && exec "$0" "$@"']
+
+    def command(self):
+        command = super().command()
+        at = command.index("-c", len(self.wrapper))
+        return command[:at] + command[at + 2:]
+
+
+def need_namespace():
+    if subprocess.run(["unshare", "-m", "mount", "--bind", "/tmp", "/etc"], capture_output=True, check=False).returncode:
+        skip("no mount namespace can be made here")
+
+
+def test_the_default_file_may_be_absent_but_not_when_it_is_named():
+    need_namespace()
+    with Workspace() as w:
+        refused_start(Default(w, "-c", "/etc/nologd/nologd.conf"), "/etc/nologd/nologd.conf", "No such file")
+    with Workspace() as w, Default(w) as d:
+        d.reporter("sessions", "nl-9").close()
+
+
+def test_a_default_file_that_goes_away_while_it_runs_changes_nothing():
+    need_namespace()
+    with Workspace() as w:
+        d = Default(w)
+        file = d.etc / "nologd" / "nologd.conf"
+
+        def hup(done, failed):
+            d.signal(1)
+            wait_for(lambda: (d.logs().count("configuration reread"), d.logs().count("not reread")) == (done, failed),
+                     what=f"{done} reloads, {failed} refused")
+
+        def may_report(server):
+            with d.conn("sessions") as c:
+                c.send(Frame("HELLO", server=server))
+                return c.recv().name == "WELCOME"
+
+        file.write_text("[servers]\nnl-1 =\n")
+        with d:
+            assert may_report("nl-1") and not may_report("nl-2")
+            file.unlink()
+            hup(0, 1)
+            assert f"/etc/nologd/nologd.conf: No such file" in d.logs()
+            assert may_report("nl-1") and not may_report("nl-2")
+            file.write_text("[servers]\nnl-2 =\n")
+            hup(1, 1)
+            assert may_report("nl-2") and not may_report("nl-1")
+        # One that was absent at the start may come, and then has to stay.
+        file.unlink()
+        with d:
+            hup(2, 1)
+            assert may_report("nl-3")
+            file.write_text("[servers]\nnl-1 =\n")
+            hup(3, 1)
+            assert not may_report("nl-3")
+            file.unlink()
+            hup(3, 2)
+            assert not may_report("nl-3")
 
 
 if __name__ == "__main__":

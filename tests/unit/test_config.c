@@ -91,6 +91,9 @@ static void an_absent_file_may_be_empty_unless_named(void **state)
 	assert_int_equal(f->c->tick_ms, 5000);
 	assert_int_equal(f->c->trust, CLOCK_TRUST_KERNEL);
 	assert_true(f->c->any_server);
+	assert_true(f->c->absent);
+	assert_int_equal(read_text(f, ""), 0);
+	assert_false(f->c->absent);
 }
 
 static void the_command_line_wins(void **state)
@@ -212,6 +215,129 @@ static void an_empty_servers_section_allows_none(void **state)
 	assert_true(config_server_allowed(f->c, id));
 }
 
+static void a_mark_at_the_beginning_hides_no_section(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t id[NOLOG_SERVER_SIZE];
+
+	assert_int_equal(nolog_server_parse(id, "de-1"), 0);
+	assert_int_equal(read_text(f, "\xef\xbb\xbf[servers]\nnl-1 =\n"), 0);
+	assert_false(config_server_allowed(f->c, id));
+	assert_int_equal(f->c->server_count, 1);
+	assert_int_equal(read_text(f, "\xef\xbb\xbf[servers]\n"), 0);
+	assert_false(config_server_allowed(f->c, id));
+	refused(f, "\xef\xbb\xbf[sevrers]\n", "1", "[sevrers]|no such section");
+	refused(f, "[store]\n\xef\xbb\xbf[servers]\n", "2", "key = value");
+}
+
+static void nothing_may_follow_a_section_on_its_line(void **state)
+{
+	struct fixture *f = *state;
+
+	refused(f, "[store] path = /x\n", "1", "[store]|a line of its own");
+	refused(f, "[servers] nl-1 =\n", "1", "[servers]");
+	refused(f, "[store]x\n", "1", "[store]");
+	refused(f, "[store]]\n", "1", "[store]");
+	assert_int_equal(read_text(f, "[store] \t\r\npath = /x\n[usage] ; a\n[clock]# b\n"),
+			 -EINVAL);
+	assert_int_equal(read_text(f, "[store] \t\r\npath = /x\n[usage] ; a\n[clock] # b\n"), 0);
+	assert_string_equal(f->c->state, "/x");
+}
+
+static void comments_and_indented_lines(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(read_text(f, "    # one\n\t; two\n  [store]   # three\n"
+				      "    path = /a#b;c # four\n"
+				      "\t  retention-days = 7 ; five # six\n"
+				      "    [servers]\n"
+				      "    nl-1 = 203.0.113.7   # seven\n"
+				      "    de-1 = # eight\n"
+				      "    [sessions]\n"
+				      "    allow = 10.8.0.0/16\n"
+				      "    max-silence = 30min#nine\n"),
+			 -EINVAL);
+	assert_non_null(strstr(f->error, ":11: "));
+	assert_int_equal(read_text(f, "    # one\n\t; two\n  [store]   # three\n"
+				      "    path = /a#b;c # four\n"
+				      "\t  retention-days = 7 ; five # six\n"
+				      "    [servers]\n"
+				      "    nl-1 = 203.0.113.7   # seven\n"
+				      "    de-1 = # eight\n"
+				      "    [sessions]\n"
+				      "    allow = 10.8.0.0/16\n"
+				      "    max-silence = 30min\n"),
+			 0);
+	assert_string_equal(f->c->state, "/a#b;c");
+	assert_int_equal(f->c->retention_days, 7);
+	assert_int_equal(f->c->server_count, 2);
+	assert_int_equal(f->c->exit_count, 1);
+	assert_int_equal(f->c->allow_count, 1);
+	assert_int_equal(f->c->max_silence_ms, 30 * 60000);
+}
+
+static void paths_that_no_line_can_hold_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	char longest[200];
+	const char *bad[] = { "relative", "",	   "/a ",    "/a\t",   "/a ;b",
+			      "/a #b",	  "/a\nb", "/a\x01", "/a\x7f", longest };
+
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[0] = '/';
+	longest[198 - strlen("path = ") + 1] = 0;
+	assert_int_equal(read_text(f, ""), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		config_free(f->c);
+		f->c = NULL;
+		assert_int_equal(config_read(&f->c, f->path, false, bad[i], NULL, f->error,
+					     sizeof(f->error)),
+				 -EINVAL);
+		assert_non_null(strstr(f->error, "--state "));
+		assert_non_null(strstr(f->error, "not allowed"));
+	}
+	assert_int_equal(
+		config_read(&f->c, f->path, false, NULL, "/a #b", f->error, sizeof(f->error)),
+		-EINVAL);
+	assert_non_null(strstr(f->error, "--run /a #b: not allowed"));
+	longest[strlen(longest) - 1] = 0;
+	assert_int_equal(
+		config_read(&f->c, f->path, false, longest, NULL, f->error, sizeof(f->error)), 0);
+	refused(f, "[store]\npath = /a\x01b\n", "2", "path|not allowed");
+	refused(f, "[store]\nkeyring = /a\tb\n", "2", "keyring|not allowed");
+	refused(f, "[store]\nuser = a\tb\n", "2", "user|not allowed");
+}
+
+static void users_and_groups_that_are_none_are_named_with_their_line(void **state)
+{
+	struct fixture *f = *state;
+	char expected[256];
+
+	assert_int_equal(read_text(f, "[store]\nuser = root\n[sockets]\nusage-group = root\n"), 0);
+	assert_int_equal(config_check_names(f->c, f->path, f->error, sizeof(f->error)), 0);
+	assert_int_equal(read_text(f, "[store]\n\nuser = no-such-user-here\n"), 0);
+	assert_int_equal(config_check_names(f->c, f->path, f->error, sizeof(f->error)), -EINVAL);
+	(void)snprintf(expected, sizeof(expected),
+		       "%s:3: [store] user = no-such-user-here: no such user", f->path);
+	assert_string_equal(f->error, expected);
+	assert_int_equal(read_text(f, "[sockets]\nlookup-group = no-such-group-here\n"), 0);
+	assert_int_equal(config_check_names(f->c, f->path, f->error, sizeof(f->error)), -EINVAL);
+	assert_non_null(
+		strstr(f->error, ":2: [sockets] lookup-group = no-such-group-here: no such group"));
+}
+
+static void a_directory_is_no_configuration(void **state)
+{
+	struct fixture *f = *state;
+	char expected[128];
+
+	assert_int_equal(config_read(&f->c, f->dir, false, NULL, NULL, f->error, sizeof(f->error)),
+			 -EINVAL);
+	(void)snprintf(expected, sizeof(expected), "%s: cannot be read: Is a directory", f->dir);
+	assert_string_equal(f->error, expected);
+}
+
 static void repeated_allow_adds(void **state)
 {
 	struct fixture *f = *state;
@@ -258,6 +384,21 @@ static void what_is_printed_reads_back_to_the_same(void **state)
 	free(again);
 }
 
+static void a_keyring_is_printed_only_when_it_was_named(void **state)
+{
+	struct fixture *f = *state;
+	char *text;
+
+	assert_int_equal(read_text(f, "[store]\npath = /s\n"), 0);
+	text = printed(f->c);
+	assert_null(strstr(text, "keyring"));
+	free(text);
+	assert_int_equal(read_text(f, "[store]\npath = /s\nkeyring = /k\n"), 0);
+	text = printed(f->c);
+	assert_non_null(strstr(text, "keyring = /k\n"));
+	free(text);
+}
+
 static void what_cannot_change_is_named(void **state)
 {
 	struct fixture *f = *state;
@@ -286,8 +427,15 @@ int main(void)
 		T(the_longest_line_is_taken_whole),
 		T(servers_and_their_exits),
 		T(an_empty_servers_section_allows_none),
+		T(a_mark_at_the_beginning_hides_no_section),
+		T(nothing_may_follow_a_section_on_its_line),
+		T(comments_and_indented_lines),
+		T(paths_that_no_line_can_hold_are_refused),
+		T(users_and_groups_that_are_none_are_named_with_their_line),
+		T(a_directory_is_no_configuration),
 		T(repeated_allow_adds),
 		T(what_is_printed_reads_back_to_the_same),
+		T(a_keyring_is_printed_only_when_it_was_named),
 		T(what_cannot_change_is_named),
 	};
 
