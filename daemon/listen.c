@@ -57,6 +57,20 @@ static int option(int fd, int name)
 	return getsockopt(fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
 }
 
+/*
+ * Whoever handed it over has said by the file's group and mode who may connect,
+ * and the configuration nothing: the group that may write is the one.
+ */
+static void take_group(struct listen_sockets *l, int role, const char *path)
+{
+	struct stat st;
+
+	if (l->grouped[role] || *path != '/' || lstat(path, &st) < 0)
+		return; /* without a file that can be asked it stays with user and root */
+	l->grouped[role] = S_ISSOCK(st.st_mode) && (st.st_mode & S_IWGRP);
+	l->group[role] = st.st_gid;
+}
+
 /* One that was handed over: what it is must be what it is called. */
 static int take_over(int fd, const char *name, void *arg)
 {
@@ -82,6 +96,7 @@ static int take_over(int fd, const char *name, void *arg)
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
+	take_group(l, role, at.un.sun_path);
 	l->fd[role] = fd;
 	return 0;
 }

@@ -20,7 +20,8 @@ struct listen_sockets {
 };
 
 /*
- * Takes over what the service manager hands (LISTEN_FDS) and makes the others
+ * Takes over what the service manager hands (LISTEN_FDS), each with the group
+ * of its file if that may write and none is configured, and makes the others
  * in the run directory (made, 0755, when absent): mode 0660, the configured
  * group, a stale socket file replaced.  Bound, but not yet listening: until
  * listen_begin() nobody can connect to a daemon that may yet fail to start.

@@ -222,6 +222,7 @@ nologd runs in $D; stop it with ^C. In another terminal:
   $B/nologctl --run $D/sockets end --server nl-ams-01 --handle 1
   echo -n alice | $B/nologctl --run $D/sockets usage --server nl-ams-01 --rx 1000 --tx 2000
   echo -n alice | $B/nologctl --run $D/sockets quota
+  $B/nologctl audit --state $D/state
   $B/nologctl --run $D/sockets status
 END
 	exec "$B/nologd" -c "$D/nologd.conf" --state "$D/state" --run "$D/sockets"

@@ -5,6 +5,7 @@
 import grp
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ ROLES = ("sessions", "usage", "lookup", "quota", "admin")
 FAST = "[usage]\ntick = 50ms\n"
 
 # Opens descriptors from 3 on as its arguments say, becomes nologd, keeps its pid:
-# "listen:PATH", "bound:PATH" (does not listen), "dgram:PATH", "inet", "file", "none".
+# "listen:PATH", "bound:PATH" (does not listen), "dgram:PATH", "inet", "file", "none";
+# PATH@GID: 0660 and of that group.
 HAND_OVER = """
 import os, socket, sys
 i = sys.argv.index("--")
@@ -28,9 +30,13 @@ specs, names, command = sys.argv[2:i], sys.argv[1], sys.argv[i + 1:]
 fds = []
 for spec in specs:
     kind, _, path = spec.partition(":")
+    path, _, gid = path.partition("@")
     if kind in ("listen", "bound", "dgram"):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "dgram" else socket.SOCK_STREAM)
         s.bind(path)
+        if gid:
+            os.chown(path, -1, int(gid))
+            os.chmod(path, 0o660)
     elif kind == "inet":
         s = socket.socket(socket.AF_INET)
         s.bind(("127.0.0.1", 0))
@@ -280,6 +286,76 @@ def test_sigterm_twice_and_sigint_end_it_orderly():
             assert list(w.run.iterdir()) == []
 
 
+def test_sighup_before_it_is_ready_is_acted_upon_when_it_is():
+    with Workspace() as w:
+        config = w.path / "pipe"
+        os.mkfifo(config)
+        log = w.path / "log"
+        with open(log, "wb") as err:
+            p = subprocess.Popen([str(Daemon(w.state, w.run).binary), "-c", config, "--state", w.state,
+                                  "--run", w.run], stderr=err)
+        try:
+            with open(config, "w", encoding="ascii") as f:  # it is there, and reads
+                p.send_signal(signal.SIGHUP)
+                f.write(FAST)
+            # What it reads for the signal.
+            with open(config, "w", encoding="ascii") as f:
+                f.write(FAST)
+            wait_for(lambda: "configuration reread" in log.read_text(), what="the reload")
+            works(None, w.run)
+            p.terminate()
+            assert p.wait(20 * FACTOR) == 0
+        finally:
+            if p.poll() is None:
+                p.kill()
+
+
+def test_sigterm_before_it_is_ready_ends_it_orderly():
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        for pause in range(10):
+            with Workspace() as w:
+                d = Daemon(w.state, w.run, FAST).spawn()
+                try:
+                    began = time.monotonic()
+                    while not any(w.run.iterdir()) and time.monotonic() < began + 20 * FACTOR:
+                        pass  # a sleep would miss the moment
+                    time.sleep(pause / 500)
+                    d.signal(sent)
+                    assert d.wait() == 0, d.logs()
+                    assert list(w.run.iterdir()) == []
+                finally:
+                    if d.process.poll() is None:
+                        d.kill9()
+
+
+# --- The units -------------------------------------------------------------------
+
+def unit(name):
+    """{key: [values]} of a unit."""
+    lines = (ROOT / "systemd" / name).read_text().splitlines()
+    found = {}
+    for key, _, value in (line.partition("=") for line in lines if "=" in line and not line.startswith("#")):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_units_sockets_and_groups_are_those_of_nologd():
+    groups = set(re.findall(r"^g (\S+)", (ROOT / "systemd/nologd.sysusers").read_text(), re.M))
+    service = unit("nologd.service")
+    for role in ROLES:
+        sock = unit(f"nologd-{role}.socket")
+        assert sock["ListenStream"] == [f"/run/nologd/{role}.sock"] and sock["FileDescriptorName"] == [role]
+        assert sock["SocketMode"] == ["0660"] and sock["SocketUser"] == service["User"], sock
+        assert sock["SocketGroup"] == [f"nologd-{role}"] and sock["SocketGroup"][0] in groups, sock
+    assert len(groups) == len(ROLES)
+
+
+def test_the_watchdog_of_the_unit_waits_longer_than_a_writer_may():
+    hung = int(re.search(r"#define HUNG_MS (\d+)", (ROOT / "daemon/server.c").read_text())[1])
+    (watchdog,) = unit("nologd.service")["WatchdogSec"]
+    assert int(re.fullmatch(r"(\d+)s", watchdog)[1]) * 1000 >= 2 * hung
+
+
 # --- Who may connect -----------------------------------------------------------
 
 PEER = """
@@ -370,6 +446,23 @@ def test_a_configured_group_may_connect_to_its_socket_and_to_no_other():
             assert peer(w, 65534, other.gr_gid, range(20000, 20100)) == closed
             many = [*range(20000, 20200), vpn.gr_gid]  # more groups than a first guess holds
             assert peer(w, 65534, 65534, many) == {**closed, "sessions": "WELCOME"}
+            works(d)
+
+
+def test_the_group_of_a_socket_handed_over_may_connect_as_with_the_shipped_units():
+    need_root()
+    with Workspace() as w:
+        reachable(w)
+        w.run.chmod(0o755)
+        groups = {role: 23000 + i for i, role in enumerate(ROLES)}
+        denied, closed = dict.fromkeys(ROLES, "denied"), dict.fromkeys(ROLES, "closed")
+        with Handed(w, [f"listen:{w.run}/{r}.sock@{groups[r]}" for r in ROLES]) as d:
+            for role in ROLES:
+                assert peer(w, 65534, 65534, [groups[role]]) == {**denied, role: ANSWERS[role]}
+            assert peer(w, 65534, 65534) == denied
+            open_up(w)
+            assert peer(w, 65534, groups["quota"]) == {**closed, "quota": "TOTAL"}
+            assert peer(w, 65534, 65534) == closed
             works(d)
 
 

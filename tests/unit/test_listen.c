@@ -272,6 +272,7 @@ struct handed {
 	struct place *place;
 	const char *names;
 	int result;
+	bool configured; /* the group of all is ours, whatever the files say */
 	int n;
 	struct {
 		int family, type;
@@ -279,6 +280,8 @@ struct handed {
 		const char
 			*file; /* below the directory; NULL: not bound; "@": a name of all bytes */
 		int role;      /* what it has to become */
+		mode_t mode;   /* 0: as it was made, for nobody else */
+		gid_t group;   /* that may connect then; 0: none */
 	} fd[3];
 };
 
@@ -303,6 +306,11 @@ static void hand(struct handed *h, int i)
 		(void)snprintf(path, sizeof(path), "%s/%s", h->place->dir, h->fd[i].file);
 		at.un = address(path);
 		assert_int_equal(bind(fd, (struct sockaddr *)&at.un, sizeof(at.un)), 0);
+		assert_int_equal(chmod(path, h->fd[i].mode), 0);
+		if ((h->fd[i].group || h->configured) && geteuid() == 0)
+			assert_int_equal(
+				chown(path, (uid_t)-1, h->configured ? SOMEBODY : h->fd[i].group),
+				0);
 	}
 	if (h->fd[i].listening)
 		assert_int_equal(listen(fd, 5), 0);
@@ -334,6 +342,11 @@ static void take_over(void **state)
 
 		assert_int_equal(p->sockets.fd[role], FIRST + i);
 		assert_null(p->sockets.path[role]); /* not ours to remove */
+		assert_int_equal(p->sockets.grouped[role], (h->fd[i].mode & S_IWGRP) != 0);
+		if (h->fd[i].group && geteuid() == 0)
+			assert_int_equal(p->sockets.group[role], h->fd[i].group);
+		if (h->configured)
+			assert_int_equal(p->sockets.group[role], getegid());
 		assert_true(fcntl(FIRST + i, F_GETFL) & O_NONBLOCK);
 	}
 	for (int i = 0; i < NOLOG_ROLES; i++) /* the others are made */
@@ -379,6 +392,31 @@ static void without_a_name_it_is_known_by_its_path(void **state)
 					      .n = 1,
 					      .fd = { { AF_UNIX, SOCK_STREAM, true, "usage.sock",
 							NOLOG_ROLE_USAGE } } });
+}
+
+static void the_group_that_may_write_the_file_is_the_one_that_may_connect(void **state)
+{
+	expect_handed(state, (struct handed){ .n = 3,
+					      .fd = { { AF_UNIX, SOCK_STREAM, true, "usage.sock",
+							NOLOG_ROLE_USAGE, 0660, SOMEBODY },
+						      { AF_UNIX, SOCK_STREAM, true, "quota.sock",
+							NOLOG_ROLE_QUOTA, 0644, 0 },
+						      { AF_UNIX, SOCK_STREAM, true, "admin.sock",
+							NOLOG_ROLE_ADMIN, 0606, 0 } } });
+}
+
+static void a_configured_group_counts_before_the_files(void **state)
+{
+	struct place *p = *state;
+	const struct group *g = getgrgid(getegid());
+
+	if (!g)
+		skip();
+	p->config.group[NOLOG_ROLE_USAGE] = g->gr_name;
+	expect_handed(state, (struct handed){ .n = 1,
+					      .fd = { { AF_UNIX, SOCK_STREAM, true, "usage.sock",
+							NOLOG_ROLE_USAGE, 0660, 0 } },
+					      .configured = true });
 }
 
 static void what_is_no_listening_socket_of_ours_is_refused(void **state)
@@ -557,6 +595,8 @@ int main(void)
 		TEST(a_group_that_is_none_is_named),
 		TEST(what_is_handed_over_is_known_by_its_name),
 		TEST(without_a_name_it_is_known_by_its_path),
+		TEST(the_group_that_may_write_the_file_is_the_one_that_may_connect),
+		TEST(a_configured_group_counts_before_the_files),
 		TEST(what_is_no_listening_socket_of_ours_is_refused),
 		TEST(the_longest_path_is_read_to_its_end_only),
 		TEST(the_daemons_user_gets_through),
