@@ -4,6 +4,7 @@
  * server, nolog-openvpn(8).
  *
  *	hook's variables		openvpn_event
+ *	where is the status file	openvpn_find
  *	  | event
  *	hand it over			openvpn_hand	(starts the agent)
  *	  | socket in memory
@@ -17,11 +18,13 @@
  * one returns as soon as the event is in other hands, and as a hook it ends with
  * 0 whatever happens: accounting is not worth a user's connection.
  */
+#include "openvpn_find.h"
 #include "openvpn_hand.h"
 #include "openvpn_status.h"
 #include "openvpn_statusfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <nolog/client.h>
@@ -46,7 +49,7 @@ struct options {
 	const char *server;
 	enum openvpn_session_ip session_ip;
 	enum openvpn_account account;
-	int64_t tick_ms;
+	int64_t tick_ms; /* 0: not given */
 	bool check;
 	char run_dir[PATH_MAX];
 	char status[OPENVPN_PATH_MAX];
@@ -54,7 +57,7 @@ struct options {
 
 static const char usage[] =
 	"usage: nolog-openvpn [--run DIR] --server S [--session-ip pool|client]\n"
-	"                     [--account common_name|username] [--status FILE [--tick DURATION]]\n"
+	"                     [--account common_name|username] [--status FILE] [--tick DURATION]\n"
 	"                     [ARGUMENT ...]\n"
 	"       nolog-openvpn --check ...the same options\n"
 	"       nolog-openvpn --help | --version\n";
@@ -69,9 +72,10 @@ static const char help[] =
 	"  --session-ip W    what a session's address is: the one given to the client\n"
 	"                    (pool, the default) or the one it comes from (client)\n"
 	"  --account W       whose bytes they are: common_name (the default) or username\n"
-	"  --status FILE     OpenVPN's status file, version 2 or 3: bytes are also reported\n"
-	"                    while a session lasts\n"
-	"  --tick DURATION   how often that is read (1s to 12h, default 60s)\n"
+	"  --status FILE     OpenVPN's status file, version 2 or 3, from which bytes are\n"
+	"                    reported while a session lasts (by default it is looked for)\n"
+	"  --tick DURATION   how often that is read (1s to 12h; by default as often as\n"
+	"                    OpenVPN writes it, if that is known, or 60s)\n"
 	"  --check           try whether all this works, say so, and change nothing\n"
 	"\n"
 	"In the server's configuration:\n"
@@ -195,7 +199,7 @@ static int read_options(struct options *o, int argc, char **argv)
 {
 	int id;
 
-	*o = (struct options){ .run_dir = NOLOG_RUN_DIR, .tick_ms = TICK_DEFAULT_MS };
+	*o = (struct options){ .run_dir = NOLOG_RUN_DIR };
 	/* "+": OpenVPN's own arguments follow, and are not looked at. */
 	while ((id = getopt_long(argc, argv, "+", long_options, NULL)) != -1) {
 		if (id == HELP || id == VERSION) {
@@ -256,6 +260,8 @@ static void complain_usage(const struct options *o, const struct openvpn_answer 
 	if (a->usage == OPENVPN_AWAY)
 		complain("no nologd on %s/usage.sock; bytes are kept in memory and sent later",
 			 o->run_dir);
+	else if (a->usage == OPENVPN_REFUSED)
+		complain("nologd refuses byte counts: %s", nolog_refusal_text(a->usage_code));
 	else if (a->usage != OPENVPN_DONE)
 		complain("nologd in %s takes no byte counts of server %s from this user",
 			 o->run_dir, o->server);
@@ -267,9 +273,28 @@ static const char *from_environment(const char *name, void *arg)
 	return getenv(name);
 }
 
+/* The status file and its tick: as the options say, else as the server's process does. */
+static void set_status(struct openvpn_message *m, const struct options *o)
+{
+	struct openvpn_found found = { 0 };
+	char proc[32];
+
+	memcpy(m->status, o->status, sizeof(m->status));
+	m->tick_ms = o->tick_ms;
+	if (m->watch && !m->status[0]) {
+		(void)snprintf(proc, sizeof(proc), "/proc/%d", (int)m->event.daemon_pid);
+		if (openvpn_find_status(&found, proc, getenv("config")) == 0)
+			memcpy(m->status, found.path, sizeof(m->status));
+		if (m->tick_ms == 0 && found.tick_ms >= TICK_MIN_MS && found.tick_ms <= TICK_MAX_MS)
+			m->tick_ms = found.tick_ms;
+	}
+	if (m->tick_ms == 0)
+		m->tick_ms = TICK_DEFAULT_MS;
+}
+
 static void run_hook(const struct options *o)
 {
-	struct openvpn_message m = { .account = o->account, .tick_ms = o->tick_ms };
+	struct openvpn_message m = { .account = o->account };
 	struct openvpn_answer answer;
 	const char *what = NULL;
 	int r = openvpn_event_read(&m.event, o->session_ip, o->account, from_environment, NULL,
@@ -286,10 +311,17 @@ static void run_hook(const struct options *o)
 	if (!m.event.has_account && m.event.kind == OPENVPN_CONNECT)
 		complain("%s is not set: this session's bytes are not counted",
 			 o->account == OPENVPN_USERNAME ? "username" : "common_name");
-	memcpy(m.status, o->status, sizeof(m.status));
+	m.watch = openvpn_called_by(m.event.daemon_pid);
+	set_status(&m, o);
 	openvpn_hand_over(o->run_dir, o->server, &m, &answer);
 	complain_sessions(o, &answer);
 	complain_usage(o, &answer);
+	if (answer.blind)
+		complain("no status file of OpenVPN's can be read: bytes count at a session's end");
+	if (m.counted && m.event.has_account)
+		complain(
+			"no background process knows this session: its bytes may have been counted "
+			"before and are left out");
 	if (answer.shared)
 		complain("another running OpenVPN server reports as %s: give each its own --server",
 			 o->server);
@@ -338,7 +370,7 @@ static int check_status(const struct options *o)
 	int64_t now = 0; /* a clock that runs by waiting */
 	int r;
 
-	openvpn_statusfile_set(&file, o->status, o->tick_ms, now);
+	openvpn_statusfile_set(&file, o->status, TICK_DEFAULT_MS, now);
 	while ((r = openvpn_statusfile_step(&file, now, &text, &len)) == 0) {
 		(void)poll(NULL, 0, OPENVPN_SETTLE_MS);
 		now += OPENVPN_SETTLE_MS;
@@ -365,12 +397,32 @@ static int run_check(const struct options *o)
 	return bad;
 }
 
+/*
+ * Whoever calls this with standard input, output or error closed would have what
+ * is opened next in their place: a socket, which a message is printed to, or which
+ * the background process closes.  In a chroot without /dev/null a directory serves.
+ */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+		if (fd < 0)
+			fd = open("/", O_RDONLY | O_DIRECTORY);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
 	bool hook = getenv("script_type") != NULL;
-	int r = read_options(&o, argc, argv);
+	int r;
 
+	fill_standard_descriptors();
+	r = read_options(&o, argc, argv);
 	if (r == 1)
 		return fflush(stdout) == 0 ? 0 : 2;
 	if (r < 0) {

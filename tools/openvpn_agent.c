@@ -30,12 +30,20 @@
 #define RETRY_MS 10000			   /* what was refused for lack of room */
 #define LOOK_MS 2000			   /* where a process cannot be watched, look this often */
 
+/*
+ * Events that may wait in each queue.  More are kept in the book, and sent as
+ * these leave; what is here a session needs twice.
+ */
+#define QUEUE_EVENTS 8192
+#define STACK_WIPED 65536 /* more than all calls below the loop take */
+
 enum role { SESSIONS, USAGE, ROLES };
 
 struct peer {
 	int fd; /* -1: free */
 	bool waiting;
 	bool shared;
+	bool blind;
 	uint64_t handle;
 	int64_t answer_by_ms;
 };
@@ -56,7 +64,14 @@ struct agent {
 	struct server servers[SERVERS_MAX];
 	int listen_fd;
 	int signal_fd;
-	bool heard;    /* an event has come */
+	bool alone;	     /* for one event only */
+	bool heard;	     /* an event has come */
+	bool unreadable;     /* the status file, when it was last tried */
+	bool blind_told;     /* a hook was told so */
+	unsigned usage_code; /* what bytes were refused with */
+	bool usage_told;     /* a hook was told so */
+	bool retired;	     /* another agent takes over, */
+	int64_t retired_ms;
 	bool slow;     /* nologd has not acknowledged what came last */
 	bool stopping; /* SIGTERM: the system is going down, */
 	int64_t stopping_ms;
@@ -82,12 +97,25 @@ static int64_t now_ms(void)
 
 /* --- What the book wants ------------------------------------------------- */
 
+/* Room for more than there is to be said at once. */
+static bool has_room(const struct agent *a, enum role role)
+{
+	struct nolog_reporter_stats s;
+
+	nolog_reporter_stats(a->reporter[role], &s);
+	return s.queued < QUEUE_EVENTS / 2;
+}
+
 static int agent_send(const struct nolog_frame *event, uint64_t *number, void *arg)
 {
 	struct agent *a = arg;
+	enum role role = event->type == NOLOG_USAGE ? USAGE : SESSIONS;
 
-	return nolog_reporter_send(a->reporter[event->type == NOLOG_USAGE ? USAGE : SESSIONS],
-				   event, number);
+	/* Who is alive now is nothing that nologd must be told later. */
+	if (event->type == NOLOG_ALIVE &&
+	    (!nolog_reporter_welcomed(a->reporter[role]) || !has_room(a, role)))
+		return -EAGAIN;
+	return nolog_reporter_send(a->reporter[role], event, number);
 }
 
 static uint32_t agent_random(void *arg)
@@ -126,8 +154,14 @@ static void peer_answer(struct agent *a, struct peer *p, enum openvpn_outcome se
 		.usage = usage == OPENVPN_LATE ? OPENVPN_DONE : usage,
 		.code = code,
 		.shared = p->shared,
+		.blind = p->blind,
 	};
 
+	if (answer.usage == OPENVPN_DONE && a->usage_code && !a->usage_told) {
+		answer.usage = OPENVPN_REFUSED;
+		answer.usage_code = a->usage_code;
+		a->usage_told = true;
+	}
 	/* A hook that has gone does not miss it. */
 	(void)send(p->fd, &answer, sizeof(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
 	peer_close(p);
@@ -149,8 +183,11 @@ static void agent_lost(const struct nolog_frame *event, enum nolog_lost what, un
 	struct agent *a = arg;
 
 	/* Plain differences, which could be lost otherwise, are not sent here. */
-	if (what == NOLOG_LOST_REFUSED)
-		openvpn_book_refused(a->book, event, code);
+	if (what != NOLOG_LOST_REFUSED)
+		return;
+	if (event->type == NOLOG_USAGE)
+		a->usage_code = code;
+	openvpn_book_refused(a->book, event, code);
 }
 
 /* --- The servers' lives -------------------------------------------------- */
@@ -186,7 +223,7 @@ static void servers_look(struct agent *a)
 		lives = lives || s->pid;
 	}
 	/* Or it had died before its first hook came here. */
-	if (lives || a->dead || !(died || a->heard) || a->listen_fd < 0)
+	if (lives || a->dead || !(died || a->heard) || a->alone)
 		return;
 	a->dead = true;
 	a->died_ms = now_ms();
@@ -195,8 +232,11 @@ static void servers_look(struct agent *a)
 	openvpn_statusfile_hurry(&a->status, a->died_ms);
 }
 
-/* The server that called lives: it waits for the hook.  Returns whether there are others. */
-static bool servers_watch(struct agent *a, int32_t pid)
+/*
+ * The server that called lives if it is the one that waits for this hook, and is
+ * watched from now on.  Returns whether there are others.
+ */
+static bool servers_watch(struct agent *a, int32_t pid, bool waits)
 {
 	struct server *room = NULL;
 	bool known = false, others = false;
@@ -212,6 +252,8 @@ static bool servers_watch(struct agent *a, int32_t pid)
 		else
 			others = true;
 	}
+	if (!waits)
+		return others;
 	if (!known && room) {
 		room->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 		/* No such process: it has died while its hook was on its way. */
@@ -224,6 +266,15 @@ static bool servers_watch(struct agent *a, int32_t pid)
 
 /* --- The hooks ----------------------------------------------------------- */
 
+/* Whether this hook is to be told that there is no status file. */
+static bool tell_blind(struct agent *a)
+{
+	if (a->blind_told || (a->status.path[0] && !a->unreadable))
+		return false;
+	a->blind_told = true;
+	return true;
+}
+
 static void agent_event(struct agent *a, struct peer *p, const struct openvpn_message *m)
 {
 	bool others = false;
@@ -231,10 +282,11 @@ static void agent_event(struct agent *a, struct peer *p, const struct openvpn_me
 
 	a->heard = true;
 	a->account = m->account;
-	if (a->listen_fd >= 0) {
-		if (m->watch)
-			others = servers_watch(a, m->event.daemon_pid);
-		openvpn_statusfile_set(&a->status, m->status, m->tick_ms, now_ms());
+	if (!a->alone) {
+		others = servers_watch(a, m->event.daemon_pid, m->watch);
+		if (m->status[0])
+			openvpn_statusfile_set(&a->status, m->status, m->tick_ms, now_ms());
+		p->blind = tell_blind(a);
 	}
 	p->shared = others;
 	p->handle = m->event.handle;
@@ -242,22 +294,47 @@ static void agent_event(struct agent *a, struct peer *p, const struct openvpn_me
 	p->answer_by_ms = now_ms() + (a->slow ? 0 : ANSWER_MS);
 	p->waiting = true;
 	r = openvpn_book_event(a->book, &m->event,
-			       (others ? 0 : OPENVPN_ALONE) | (m->status[0] ? OPENVPN_COUNTED : 0));
+			       (others ? 0 : OPENVPN_ALONE) |
+				       (a->status.path[0] || m->counted ? OPENVPN_COUNTED : 0),
+			       clock_ms(CLOCK_REALTIME));
 	if (r == 1)
 		peer_answer(a, p, OPENVPN_DONE, 0);
 	else if (r < 0)
 		peer_answer(a, p, OPENVPN_FULL, 0);
 }
 
+/*
+ * A hook of another version has come, and more will.  Its sessions are another
+ * agent's from now on, which takes them from the status file or hears of them at
+ * their ends; this one tells what it has counted, and finishes.  But what nologd
+ * does not have yet could arrive in the wrong order from two: then it is served
+ * by a process of its own, which counts no bytes.
+ */
+static void agent_retire(struct agent *a)
+{
+	if (a->alone || a->retired || openvpn_book_pending(a->book) > 0)
+		return;
+	a->retired = true;
+	a->retired_ms = now_ms();
+	(void)close(a->listen_fd);
+	a->listen_fd = -1;
+	openvpn_statusfile_set(&a->status, "", 0, 0);
+	openvpn_book_leave(a->book);
+}
+
 static void peer_read(struct agent *a, struct peer *p)
 {
-	struct openvpn_message m;
+	struct openvpn_message m = { 0 };
 	ssize_t n = recv(p->fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (p->waiting || n != (ssize_t)sizeof(m) || m.version != OPENVPN_MESSAGE_VERSION) {
+	if (p->waiting || n < (ssize_t)sizeof(m) || m.version != OPENVPN_MESSAGE_VERSION) {
+		if (n >= (ssize_t)sizeof(m.version) && m.version != OPENVPN_MESSAGE_VERSION &&
+		    m.version >> 32 == OPENVPN_MESSAGE_MAGIC)
+			agent_retire(a);
 		peer_close(p);
+		explicit_bzero(&m, sizeof(m));
 		return;
 	}
 	m.status[sizeof(m.status) - 1] = '\0';
@@ -304,13 +381,20 @@ static void agent_read_status(struct agent *a)
 {
 	const char *text;
 	size_t len;
+	int r = openvpn_statusfile_step(&a->status, now_ms(), &text, &len);
 
-	if (openvpn_statusfile_step(&a->status, now_ms(), &text, &len) <= 0)
-		return;
-	openvpn_book_readings_begin(a->book);
-	if (openvpn_status_read(text, len, a->account, on_client, a) == 0)
-		openvpn_book_readings_end(a->book);
-	openvpn_statusfile_done(&a->status);
+	if (r == 1) {
+		openvpn_book_readings_begin(a->book, a->status.written_ms,
+					    a->dead ? 0 : clock_ms(CLOCK_REALTIME));
+		r = openvpn_status_read(text, len, a->account, on_client, a);
+		if (r == 0)
+			openvpn_book_readings_end(a->book);
+		/* Nothing is in it before OpenVPN has first written it. */
+		a->unreadable = r < 0 && len > 0;
+		openvpn_statusfile_done(&a->status);
+	} else if (r < 0 && r != -EBUSY) {
+		a->unreadable = true;
+	}
 }
 
 /* Sends and receives, and tells the book and the hooks what came of it. */
@@ -370,8 +454,10 @@ static bool agent_done(struct agent *a)
 {
 	int64_t now = now_ms();
 
-	if (a->listen_fd < 0)
+	if (a->alone)
 		return (a->heard && agent_idle(a)) || now - a->born_ms >= a->config->life_ms;
+	if (a->retired)
+		return agent_idle(a) || now - a->retired_ms >= LINGER_MS;
 	if (!a->dead)
 		/* A hook that started this process and never spoke leaves it without a server. */
 		return !a->heard && now - a->born_ms >= STOP_MS;
@@ -409,13 +495,15 @@ static int agent_timeout(const struct agent *a)
 	if (openvpn_book_pending(a->book) > 0)
 		at = earlier(at, a->retry_ms);
 	at = earlier(at, openvpn_statusfile_due(&a->status));
-	if (a->listen_fd < 0)
+	if (a->alone)
 		at = earlier(at, a->born_ms + a->config->life_ms);
 	else if (!a->heard)
 		at = earlier(at, a->born_ms + STOP_MS);
-	if (a->dead)
+	if (a->retired)
+		at = earlier(at, a->retired_ms + LINGER_MS);
+	else if (a->dead)
 		at = earlier(at, agent_end(a));
-	if (a->dead && now < a->died_ms + GRACE_MS)
+	if (a->dead && !a->retired && now < a->died_ms + GRACE_MS)
 		at = earlier(at, a->died_ms + GRACE_MS);
 	if (at == INT64_MAX)
 		return -1;
@@ -480,6 +568,7 @@ static int agent_open(struct agent *a, const struct openvpn_agent_config *config
 			.run_dir = config->run_dir,
 			.role = roles[i],
 			.server = config->server,
+			.queue_events = QUEUE_EVENTS,
 			.lost = agent_lost,
 			.arg = a,
 		};
@@ -512,11 +601,35 @@ static void agent_close(struct agent *a)
 	openvpn_book_free(a->book);
 }
 
+/*
+ * What the loop's calls have left on the stack, of events and readings, and at
+ * first what this process's hook has: it would lie there until something as deep
+ * is called.
+ */
+__attribute__((noinline)) static void wipe_stack(void)
+{
+	uint8_t below[STACK_WIPED];
+
+	explicit_bzero(below, sizeof(below));
+}
+
+/* What nologd may take by now that it did not take before. */
+static void agent_retry(struct agent *a)
+{
+	bool due = now_ms() >= a->retry_ms;
+
+	if (due)
+		a->retry_ms = now_ms() + RETRY_MS;
+	if (due || (openvpn_book_full(a->book) && has_room(a, SESSIONS) && has_room(a, USAGE)))
+		openvpn_book_retry(a->book);
+}
+
 int openvpn_agent_run(const struct openvpn_agent_config *config)
 {
 	struct agent a = {
 		.config = config,
 		.listen_fd = config->listen_fd,
+		.alone = config->listen_fd < 0,
 		.signal_fd = -1,
 		.born_ms = now_ms(),
 	};
@@ -528,15 +641,14 @@ int openvpn_agent_run(const struct openvpn_agent_config *config)
 		a.servers[i].pidfd = -1;
 	a.peers[0].fd = config->peer_fd;
 	a.retry_ms = a.born_ms + RETRY_MS;
+	wipe_stack();
 	r = agent_open(&a, config);
 	while (r == 0 && !agent_done(&a)) {
 		agent_poll(&a);
 		agent_read_status(&a);
-		if (now_ms() >= a.retry_ms) {
-			openvpn_book_retry(a.book);
-			a.retry_ms = now_ms() + RETRY_MS;
-		}
+		agent_retry(&a);
 		agent_step(&a);
+		wipe_stack();
 	}
 	agent_close(&a);
 	return r;

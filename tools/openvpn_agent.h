@@ -14,19 +14,27 @@
 
 #define OPENVPN_PATH_MAX 512
 
-/* What a hook hands over; both ends are the same program on the same machine. */
+/*
+ * What a hook hands over.  Both ends are the same program on the same machine,
+ * but it may have been upgraded while the agent was running.  So fields are only
+ * added, behind the others, and an agent passes over those it does not know; an
+ * agent that is told another version makes room for one that understands it.
+ */
 struct openvpn_message {
 	uint64_t version; /* OPENVPN_MESSAGE_VERSION */
 	struct openvpn_event event;
 	bool watch;		       /* event.daemon_pid is the server that runs this hook */
+	bool counted;		       /* an agent may have counted some of the session's bytes */
 	enum openvpn_account account;  /* whose column of the status file */
 	int64_t tick_ms;	       /* how often it is read */
-	char status[OPENVPN_PATH_MAX]; /* the status file, "" for none */
+	char status[OPENVPN_PATH_MAX]; /* the status file, "" for none, or for the one before */
 };
 
-/* Another version of the program may have started the agent: it must not be misunderstood. */
-#define OPENVPN_MESSAGE_VERSION \
-	(0x6e6f766e00000001u + ((uint64_t)sizeof(struct openvpn_message) << 8))
+/* In the upper half what no other program says; in the lower one the layout. */
+#define OPENVPN_MESSAGE_MAGIC 0x6e6f766eu
+#define OPENVPN_MESSAGE_VERSION                  \
+	((uint64_t)OPENVPN_MESSAGE_MAGIC << 32 | \
+	 (uint64_t)offsetof(struct openvpn_message, status) << 8 | 2)
 
 /* What has become of it so far. */
 enum openvpn_outcome {
@@ -41,10 +49,12 @@ enum openvpn_outcome {
 };
 
 struct openvpn_answer {
-	uint32_t sessions; /* enum openvpn_outcome */
-	uint32_t usage;	   /* the same, of what counts; DONE also for what waits for the tick */
-	uint32_t code;	   /* of OPENVPN_REFUSED */
-	uint32_t shared;   /* another OpenVPN server that lives reports as this one */
+	uint32_t sessions;   /* enum openvpn_outcome */
+	uint32_t usage;	     /* the same, of what counts; DONE also for what waits for the tick */
+	uint32_t code;	     /* of sessions OPENVPN_REFUSED */
+	uint32_t shared;     /* another OpenVPN server that lives reports as this one */
+	uint32_t usage_code; /* of usage OPENVPN_REFUSED, which is said once: of any session */
+	uint32_t blind;	     /* no status file can be read, which is said once */
 };
 
 struct openvpn_agent_config {

@@ -21,7 +21,8 @@ struct session {
 	uint64_t handle;
 	int64_t start_ms;
 	int64_t end_ms;
-	uint64_t rx; /* the highest reading so far */
+	int64_t heard_ms; /* when its connect was heard, 0: it was not */
+	uint64_t rx;	  /* the highest reading so far */
 	uint64_t tx;
 	int64_t read_ms;	 /* when a reading was last sent */
 	uint64_t session_number; /* its last event that nologd has not acknowledged, or 0 */
@@ -44,12 +45,23 @@ struct session {
 
 LIST_HEAD(sessions, session);
 
+/* The RESTART that nologd does not have yet. */
+struct restart {
+	int64_t at_ms;
+	uint64_t number; /* 0: not on its way */
+	bool retry;
+};
+
 struct openvpn_book {
 	struct openvpn_book_ops ops;
+	struct restart restart;
 	int64_t daemon_start_ms; /* of the newest server seen */
 	int32_t daemon_pid;
 	uint32_t pass;
+	int64_t written_ms; /* of this pass: see openvpn_book_readings_begin() */
+	int64_t alive_ms;
 	bool adopting; /* this pass takes sessions it does not know */
+	bool full;
 	size_t count;
 	size_t open;
 	size_t pending_count;
@@ -157,11 +169,19 @@ static void settle(struct openvpn_book *b, struct session *s)
 		session_free(b, s);
 }
 
+/* 0 when it is on its way. */
+static int send_frame(struct openvpn_book *b, const struct nolog_frame *f, uint64_t *number)
+{
+	int r = b->ops.send(f, number, b->ops.arg);
+
+	b->full = b->full || r < 0;
+	return r;
+}
+
 /* Sends one event of a session: START while it is open, then END, or SESSION when told so. */
-static int send_session(struct openvpn_book *b, struct session *s, enum nolog_type type)
+static void send_session(struct openvpn_book *b, struct session *s, enum nolog_type type)
 {
 	struct nolog_frame f = { .type = (uint8_t)type };
-	int r;
 
 	if (type == NOLOG_START) {
 		f.u.start.handle = s->handle;
@@ -177,9 +197,7 @@ static int send_session(struct openvpn_book *b, struct session *s, enum nolog_ty
 	}
 	set_pending(b, s);
 	s->code = NOLOG_OK;
-	r = b->ops.send(&f, &s->session_number, b->ops.arg);
-	s->retry_session = r < 0;
-	return r;
+	s->retry_session = send_frame(b, &f, &s->session_number) < 0;
 }
 
 /* Sends the meter's reading as it is known; the last one when the session has ended. */
@@ -195,7 +213,7 @@ static void send_usage(struct openvpn_book *b, struct session *s)
 	f.u.usage.rx = s->rx;
 	f.u.usage.tx = s->tx;
 	set_pending(b, s);
-	if (b->ops.send(&f, &s->usage_number, b->ops.arg) < 0) {
+	if (send_frame(b, &f, &s->usage_number) < 0) {
 		s->retry_usage = true;
 		return;
 	}
@@ -225,22 +243,27 @@ static void cut_off(struct openvpn_book *b, struct session *s, int64_t at_ms)
 		send_usage(b, s);
 	/* RESTART ends what began before it; times of OpenVPN are whole seconds. */
 	if ((s->start_ms >= at_ms || s->retry_session) && !s->adopted)
-		(void)send_session(b, s, NOLOG_END);
+		send_session(b, s, NOLOG_END);
 	settle(b, s);
+}
+
+static void send_restart(struct openvpn_book *b)
+{
+	struct nolog_frame f = { .type = NOLOG_RESTART, .u.restart.at_ms = b->restart.at_ms };
+
+	b->restart.retry = send_frame(b, &f, &b->restart.number) < 0;
 }
 
 /*
  * Ends the open sessions that began up to last_ms at at_ms: with one RESTART,
- * which also ends what only nologd knows.  A RESTART that cannot be sent is not
- * tried again: the queue holds more than all sessions need.
+ * which also ends what only nologd knows.
  */
 static void restart(struct openvpn_book *b, int64_t at_ms, int64_t last_ms)
 {
-	struct nolog_frame f = { .type = NOLOG_RESTART, .u.restart.at_ms = at_ms };
 	struct session *s, *next;
-	uint64_t number;
 
-	(void)b->ops.send(&f, &number, b->ops.arg);
+	b->restart.at_ms = at_ms;
+	send_restart(b);
 	for (size_t i = 0; i < BUCKETS; i++) {
 		for (s = LIST_FIRST(&b->by_handle[i]); s; s = next) {
 			next = LIST_NEXT(s, by_handle);
@@ -285,7 +308,7 @@ static void describe(struct session *s, const struct openvpn_event *e)
 	}
 }
 
-static int on_connect(struct openvpn_book *b, const struct openvpn_event *e)
+static int on_connect(struct openvpn_book *b, const struct openvpn_event *e, int64_t now_ms)
 {
 	struct session *s = find_handle(b, e->handle);
 
@@ -298,13 +321,14 @@ static int on_connect(struct openvpn_book *b, const struct openvpn_event *e)
 		return -ENOMEM;
 	describe(s, e);
 	s->first = true;
-	return send_session(b, s, NOLOG_START);
+	s->heard_ms = now_ms;
+	send_session(b, s, NOLOG_START);
+	return 0;
 }
 
 static int on_disconnect(struct openvpn_book *b, const struct openvpn_event *e, bool counted)
 {
 	struct session *s = find_handle(b, e->handle);
-	int r;
 
 	if (!s && e->has_pool) {
 		s = find_pool(b, e->pool, e->start_ms);
@@ -328,16 +352,17 @@ static int on_disconnect(struct openvpn_book *b, const struct openvpn_event *e, 
 		describe(s, e);
 	}
 	session_end(b, s, e->end_ms);
-	r = send_session(b, s, NOLOG_END);
+	send_session(b, s, NOLOG_END);
 	if (s->has_account && (e->has_bytes || s->meter != 0)) {
 		if (e->has_bytes)
 			(void)raise_reading(s, e->rx, e->tx);
 		send_usage(b, s);
 	}
-	return r;
+	return 0;
 }
 
-int openvpn_book_event(struct openvpn_book *b, const struct openvpn_event *e, unsigned flags)
+int openvpn_book_event(struct openvpn_book *b, const struct openvpn_event *e, unsigned flags,
+		       int64_t now_ms)
 {
 	bool other = e->daemon_start_ms != b->daemon_start_ms || e->daemon_pid != b->daemon_pid;
 
@@ -352,12 +377,14 @@ int openvpn_book_event(struct openvpn_book *b, const struct openvpn_event *e, un
 		b->daemon_start_ms = e->daemon_start_ms;
 		b->daemon_pid = e->daemon_pid;
 	}
-	return on_connect(b, e);
+	return on_connect(b, e, now_ms);
 }
 
-void openvpn_book_readings_begin(struct openvpn_book *b)
+void openvpn_book_readings_begin(struct openvpn_book *b, int64_t written_ms, int64_t alive_ms)
 {
 	b->pass++;
+	b->written_ms = written_ms;
+	b->alive_ms = alive_ms;
 }
 
 /*
@@ -381,6 +408,35 @@ static struct session *adopt(struct openvpn_book *b, const struct openvpn_client
 	return s;
 }
 
+/*
+ * A session that stands in the file is alive, which lets nologd end by its
+ * max-silence those whose end was lost.  One that nologd has ended or lost in the
+ * meantime is refused, and begun again.
+ */
+static void send_alive(struct openvpn_book *b, const struct session *s)
+{
+	struct nolog_frame f = { .type = NOLOG_ALIVE };
+	uint64_t number;
+
+	if (b->alive_ms < s->start_ms || s->adopted || s->code != NOLOG_OK || s->session_number ||
+	    s->retry_session)
+		return;
+	f.u.alive.handle = s->handle;
+	f.u.alive.at_ms = b->alive_ms;
+	(void)b->ops.send(&f, &number, b->ops.arg); /* the next one says more */
+}
+
+/*
+ * OpenVPN writes a session's address into the file only after its connect hook.
+ * In an older file the line is that of another session, which had the address
+ * before and began in the same second.  When the hook came long after the start,
+ * clocks or hooks are not OpenVPN's own, and this says nothing.
+ */
+static bool is_another(const struct openvpn_book *b, const struct session *s)
+{
+	return b->written_ms <= s->heard_ms && s->heard_ms - s->start_ms < OPENVPN_HANDSHAKE_MS;
+}
+
 void openvpn_book_reading(struct openvpn_book *b, const struct openvpn_client *c, int64_t now_ms)
 {
 	struct session *s = find_pool(b, c->pool, c->start_ms);
@@ -388,9 +444,10 @@ void openvpn_book_reading(struct openvpn_book *b, const struct openvpn_client *c
 
 	if (!s)
 		s = adopt(b, c);
-	if (!s || s->ended)
+	if (!s || s->ended || is_another(b, s))
 		return;
 	s->pass = b->pass;
+	send_alive(b, s);
 	changed = raise_reading(s, c->rx, c->tx);
 	/* One reading at a time is on its way: the next one says all that this one would. */
 	if (!s->has_account || s->usage_number)
@@ -432,31 +489,111 @@ static struct session *find_number(struct openvpn_book *b, const struct nolog_fr
 	return NULL;
 }
 
-void openvpn_book_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code)
+void openvpn_book_leave(struct openvpn_book *b)
+{
+	struct session *s, *next;
+
+	for (size_t i = 0; i < BUCKETS; i++) {
+		for (s = LIST_FIRST(&b->by_handle[i]); s; s = next) {
+			next = LIST_NEXT(s, by_handle);
+			if (s->ended)
+				continue;
+			session_end(b, s, s->start_ms);
+			if (s->meter != 0)
+				send_usage(b, s);
+			settle(b, s);
+		}
+	}
+}
+
+/* By its meter, since two readings of a session may be on their way: one, and the last. */
+static struct session *find_meter(struct openvpn_book *b, uint32_t meter)
+{
+	struct session *s;
+
+	LIST_FOREACH(s, &b->pending, pending)
+	if (s->meter == meter)
+		return s;
+	return NULL;
+}
+
+static void usage_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code)
+{
+	struct session *s = f->aux ? find_meter(b, f->aux) : NULL;
+
+	if (!s)
+		return;
+	s->first = s->first || (f->code & NOLOG_USAGE_FIRST);
+	/* The next reading says the same, unless there is none. */
+	if (!s->ended || code != NOLOG_OVER_CAPACITY)
+		return;
+	if (f->code & NOLOG_USAGE_LAST) {
+		s->retry_usage = true;
+	} else if (s->first) {
+		/*
+		 * The last reading is on its way behind a first one that was not taken:
+		 * it will count nothing, and close its meter.  All of it is told again
+		 * on another.
+		 */
+		s->retry_usage = true;
+		s->meter = 0;
+	}
+}
+
+/* What nologd may take at another time: it has room again, or the clock has come so far. */
+static bool worth_a_retry(unsigned code)
+{
+	return code == NOLOG_OVER_CAPACITY || code == NOLOG_TIME_RANGE;
+}
+
+static void session_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code)
 {
 	struct session *s = f->seq ? find_number(b, f) : NULL;
 
 	if (!s)
 		return;
-	if (f->type == NOLOG_USAGE) {
-		/* The next reading says the same, unless there is none. */
-		s->first = s->first || (f->code & NOLOG_USAGE_FIRST);
-		s->retry_usage = code == NOLOG_OVER_CAPACITY && s->ended;
-		return;
-	}
 	if (f->type == NOLOG_END && code == NOLOG_UNKNOWN_HANDLE) {
-		(void)send_session(b, s, NOLOG_SESSION);
+		send_session(b, s, NOLOG_SESSION);
 		return;
 	}
-	s->retry_session = code == NOLOG_OVER_CAPACITY;
+	s->retry_session = worth_a_retry(code);
 	/* A START that comes twice has been heard. */
 	s->code = f->type == NOLOG_START && code == NOLOG_HANDLE_OPEN ? NOLOG_OK : code;
+}
+
+static void alive_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code)
+{
+	struct session *s = find_handle(b, f->u.alive.handle);
+
+	if (code == NOLOG_UNKNOWN_HANDLE && s && !s->ended && !s->session_number &&
+	    !s->retry_session)
+		send_session(b, s, NOLOG_START);
+}
+
+void openvpn_book_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code)
+{
+	switch (f->type) {
+	case NOLOG_USAGE:
+		usage_refused(b, f, code);
+		break;
+	case NOLOG_ALIVE:
+		alive_refused(b, f, code);
+		break;
+	case NOLOG_RESTART:
+		if (f->seq && f->seq == b->restart.number)
+			b->restart.retry = worth_a_retry(code);
+		break;
+	default:
+		session_refused(b, f, code);
+	}
 }
 
 void openvpn_book_acked(struct openvpn_book *b, uint64_t sessions, uint64_t usage)
 {
 	struct session *s, *next;
 
+	if (b->restart.number && b->restart.number <= sessions)
+		b->restart.number = 0;
 	for (s = LIST_FIRST(&b->pending); s; s = next) {
 		next = LIST_NEXT(s, pending);
 		if (s->usage_number && s->usage_number <= usage)
@@ -469,11 +606,27 @@ void openvpn_book_acked(struct openvpn_book *b, uint64_t sessions, uint64_t usag
 	}
 }
 
+/* A RESTART that comes late must not end what has begun since. */
+static void retry_restart(struct openvpn_book *b)
+{
+	struct session *s;
+
+	for (size_t i = 0; i < BUCKETS; i++)
+		LIST_FOREACH(s, &b->by_handle[i], by_handle)
+	if (!s->ended && !s->adopted && s->start_ms < b->restart.at_ms)
+		b->restart.at_ms = s->start_ms;
+	send_restart(b);
+}
+
 void openvpn_book_retry(struct openvpn_book *b)
 {
-	for (struct session *s = LIST_FIRST(&b->pending); s; s = LIST_NEXT(s, pending)) {
+	b->full = false;
+	if (b->restart.retry && !b->restart.number)
+		retry_restart(b);
+	for (struct session *s = LIST_FIRST(&b->pending); s && !b->full;
+	     s = LIST_NEXT(s, pending)) {
 		if (s->retry_session && !s->session_number)
-			(void)send_session(b, s, s->ended ? NOLOG_END : NOLOG_START);
+			send_session(b, s, s->ended ? NOLOG_END : NOLOG_START);
 		if (s->retry_usage && !s->usage_number)
 			send_usage(b, s);
 	}
@@ -486,5 +639,10 @@ size_t openvpn_book_open(const struct openvpn_book *b)
 
 size_t openvpn_book_pending(const struct openvpn_book *b)
 {
-	return b->pending_count;
+	return b->pending_count + (b->restart.number || b->restart.retry);
+}
+
+bool openvpn_book_full(const struct openvpn_book *b)
+{
+	return b->full;
 }

@@ -19,10 +19,16 @@
 /* A meter must be read at least daily: unchanged readings are repeated this often. */
 #define OPENVPN_READ_MAX_MS (INT64_C(6) * 3600 * 1000)
 
+/* OpenVPN calls its hook so long after a session's start at most, and some more. */
+#define OPENVPN_HANDSHAKE_MS (INT64_C(90) * 1000)
+
 struct openvpn_book;
 
 struct openvpn_book_ops {
-	/* Queues a frame for its socket; *number rises by one per frame and socket. 0 or -errno. */
+	/*
+	 * Queues a frame for its socket; *number rises by one per frame and socket.
+	 * 0 or -errno: then an ALIVE is left out, and everything else tried again.
+	 */
 	int (*send)(const struct nolog_frame *event, uint64_t *number, void *arg);
 	/* What was reported of a session is durable, or was refused with code. */
 	void (*settled)(uint64_t handle, unsigned code, void *arg);
@@ -42,35 +48,42 @@ void openvpn_book_free(struct openvpn_book *b); /* NULL is fine */
 #define OPENVPN_ALONE 1u
 /*
  * The status file is read, so that a session that is unknown at its end was
- * perhaps counted in part by a process before this one: its bytes are no news.
+ * perhaps counted in part by another process: its bytes are no news.
  */
 #define OPENVPN_COUNTED 2u
 
 /*
- * A hook was called.  1: nothing needs to be reported; 0: settled() will be
- * called; -ENOSPC: too many sessions; -ENOMEM or what send() said.
+ * A hook was called, at now_ms on the wall's clock.  1: nothing needs to be reported; 0: settled() will be
+ * called; -ENOSPC: too many sessions; -ENOMEM.
  */
-int openvpn_book_event(struct openvpn_book *b, const struct openvpn_event *e, unsigned flags);
+int openvpn_book_event(struct openvpn_book *b, const struct openvpn_event *e, unsigned flags,
+		       int64_t now_ms);
 
 /*
  * The status file was read: begin, a reading for each of its clients, end.
- * now_ms is any clock that runs.
+ * written_ms is when the file was written, alive_ms is now, or 0 when the server
+ * that wrote it is dead, both on the wall's clock; now_ms is any clock that runs.
  */
-void openvpn_book_readings_begin(struct openvpn_book *b);
+void openvpn_book_readings_begin(struct openvpn_book *b, int64_t written_ms, int64_t alive_ms);
 void openvpn_book_reading(struct openvpn_book *b, const struct openvpn_client *c, int64_t now_ms);
 void openvpn_book_readings_end(struct openvpn_book *b);
 
 /* The server is dead since at_ms and was not started again: what is open ends there. */
 void openvpn_book_died(struct openvpn_book *b, int64_t at_ms);
 
-/* nologd refused the event of this number (its seq). */
+/* Another process reports from now on: tells what was counted, ends no session. */
+void openvpn_book_leave(struct openvpn_book *b);
+
+/* nologd refused this event, whose seq is its number. */
 void openvpn_book_refused(struct openvpn_book *b, const struct nolog_frame *f, unsigned code);
 /* Everything up to these numbers is durable or was refused. */
 void openvpn_book_acked(struct openvpn_book *b, uint64_t sessions, uint64_t usage);
-/* Sends again what was refused for lack of room. */
+/* Sends again what was refused and need not be for good, and what send() did not take. */
 void openvpn_book_retry(struct openvpn_book *b);
+/* True when send() has not taken something since the last retry. */
+bool openvpn_book_full(const struct openvpn_book *b);
 
 size_t openvpn_book_open(const struct openvpn_book *b);	   /* sessions that have not ended */
-size_t openvpn_book_pending(const struct openvpn_book *b); /* sessions nologd does not have whole */
+size_t openvpn_book_pending(const struct openvpn_book *b); /* what nologd does not have whole */
 
 #endif

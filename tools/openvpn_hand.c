@@ -52,15 +52,12 @@ static pid_t parent_of(pid_t pid)
 	return (pid_t)strtol(p + 4, NULL, 10);
 }
 
-/*
- * True when the process that the environment calls the server has started this
- * one, perhaps through a shell.  Else it may be anybody: the variables come
- * from a test, or from a server that is gone.
- */
-static bool called_by(pid_t server)
+bool openvpn_called_by(int32_t server)
 {
 	pid_t pid = getppid();
 
+	if (server <= 0)
+		return false;
 	for (unsigned i = 0; i < DEPTH_MAX && pid > 1; i++) {
 		if (pid == server)
 			return true;
@@ -126,7 +123,10 @@ static void leave(int *fd)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	(void)setsid();
-	/* In a chroot there may be no /dev/null: then the three are the socket, which is not printed to. */
+	/*
+	 * main() has seen to it that the socket is none of the three.  In a chroot
+	 * there may be no /dev/null: then they are the socket, which is not printed to.
+	 */
 	for (int i = 0; i < 3; i++)
 		(void)dup2(null >= 0 ? null : *fd, i);
 	if (*fd != 3 && dup2(*fd, 3) == 3)
@@ -142,8 +142,12 @@ static void leave(int *fd)
 	wipe_environment();
 }
 
-/* Starts a process that runs the agent; the parent's fd stays open.  0 or -errno. */
-static int start(struct openvpn_agent_config *c)
+/*
+ * Starts a process that runs the agent; the parent's fd stays open.  The event is
+ * handed over in a moment, and is not to lie in the agent's memory besides.  0 or
+ * -errno.
+ */
+static int start(struct openvpn_agent_config *c, struct openvpn_message *m)
 {
 	int *fd = c->listen_fd >= 0 ? &c->listen_fd : &c->peer_fd;
 	pid_t pid = fork();
@@ -152,12 +156,13 @@ static int start(struct openvpn_agent_config *c)
 		return -errno;
 	if (pid > 0)
 		return 0;
+	explicit_bzero(m, sizeof(*m));
 	leave(fd);
 	_exit(openvpn_agent_run(c) < 0);
 }
 
 /* 0: there is an agent now, ours or one that was quicker; or -errno. */
-static int start_agent(const char *run_dir, const char *server)
+static int start_agent(const char *run_dir, const char *server, struct openvpn_message *m)
 {
 	struct openvpn_agent_config c = { .run_dir = run_dir, .server = server, .peer_fd = -1 };
 	union any_address address;
@@ -170,7 +175,7 @@ static int start_agent(const char *run_dir, const char *server)
 	if (bind(c.listen_fd, &address.any, len) < 0)
 		r = errno == EADDRINUSE ? 0 : -errno;
 	else
-		r = listen(c.listen_fd, BACKLOG) < 0 ? -errno : start(&c);
+		r = listen(c.listen_fd, BACKLOG) < 0 ? -errno : start(&c, m);
 	(void)close(c.listen_fd);
 	return r;
 }
@@ -191,8 +196,8 @@ static int speak(int fd, const struct openvpn_message *m, struct openvpn_answer 
 	return n == (ssize_t)sizeof(*answer) ? 1 : -ECONNRESET;
 }
 
-/* The same with the agent, started where needed. */
-static int speak_to_agent(const char *run_dir, const char *server, const struct openvpn_message *m,
+/* The same with the agent, started where needed and m->watch. */
+static int speak_to_agent(const char *run_dir, const char *server, struct openvpn_message *m,
 			  struct openvpn_answer *answer)
 {
 	int r = -ECONNREFUSED;
@@ -213,14 +218,14 @@ static int speak_to_agent(const char *run_dir, const char *server, const struct 
 			return r;
 		if (r == -EAGAIN)
 			return 0; /* it has too much to do */
-		if (r == -ECONNREFUSED && start_agent(run_dir, server) < 0)
+		if (r == -ECONNREFUSED && (!m->watch || start_agent(run_dir, server, m) < 0))
 			return r;
 	}
 	return r;
 }
 
 /* Without agent: a process for this event alone, or if that cannot be, this one. */
-static int speak_alone(const char *run_dir, const char *server, const struct openvpn_message *m,
+static int speak_alone(const char *run_dir, const char *server, struct openvpn_message *m,
 		       struct openvpn_answer *answer)
 {
 	struct openvpn_agent_config c = { .run_dir = run_dir, .server = server, .listen_fd = -1 };
@@ -230,7 +235,7 @@ static int speak_alone(const char *run_dir, const char *server, const struct ope
 		return -errno;
 	c.peer_fd = pair[1];
 	c.life_ms = m->event.kind == OPENVPN_CONNECT ? CONNECT_LIFE_MS : DISCONNECT_LIFE_MS;
-	if (start(&c) == 0) {
+	if (start(&c, m) == 0) {
 		(void)close(pair[1]);
 		r = speak(pair[0], m, answer);
 	} else {
@@ -247,16 +252,12 @@ static int speak_alone(const char *run_dir, const char *server, const struct ope
 void openvpn_hand_over(const char *run_dir, const char *server, struct openvpn_message *m,
 		       struct openvpn_answer *answer)
 {
-	int r = -ECONNREFUSED;
-
 	m->version = OPENVPN_MESSAGE_VERSION;
-	m->watch = m->event.daemon_pid > 0 && called_by(m->event.daemon_pid);
 	*answer = (struct openvpn_answer){ .sessions = OPENVPN_UNHEARD };
-	if (m->watch)
-		r = speak_to_agent(run_dir, server, m, answer);
-	if (r >= 0)
+	/* One that is there already knows the session, whoever called: it must hear of its end. */
+	if (speak_to_agent(run_dir, server, m, answer) >= 0)
 		return;
-	/* Nobody reads the status file, so nothing of this session has been counted. */
-	m->status[0] = '\0';
+	/* What one has read in a status file before is not known here, and must not count twice. */
+	m->counted = m->status[0] != '\0' && m->event.kind == OPENVPN_DISCONNECT;
 	(void)speak_alone(run_dir, server, m, answer);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <nolog/client.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@ void openvpn_statusfile_set(struct openvpn_statusfile *s, const char *path, int6
 		return;
 	}
 	openvpn_statusfile_done(s);
+	s->has_seen = false;
+	s->tries = 0;
 	memcpy(s->path, path, len);
 	s->path[len] = '\0';
 	s->due_ms = now_ms;
@@ -44,14 +47,18 @@ int64_t openvpn_statusfile_due(const struct openvpn_statusfile *s)
 	return s->path[0] ? s->due_ms : INT64_MAX;
 }
 
+static void wipe(char *text, size_t len)
+{
+	if (text)
+		explicit_bzero(text, len);
+	free(text);
+}
+
 void openvpn_statusfile_done(struct openvpn_statusfile *s)
 {
-	if (s->text)
-		explicit_bzero(s->text, s->len);
-	free(s->text);
+	wipe(s->text, s->len);
 	s->text = NULL;
 	s->len = 0;
-	s->tries = 0;
 }
 
 /* Reads fd to its end, which it must reach within size bytes. */
@@ -75,10 +82,10 @@ static int read_all(int fd, char *text, size_t size, size_t *len)
 	return -EAGAIN; /* it has grown since */
 }
 
-static int read_file(const char *path, char **text, size_t *len)
+static int read_file(struct openvpn_statusfile *s, char **text, size_t *len)
 {
 	/* A FIFO of that name must not stop us. */
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(s->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 	size_t size;
 	char *buffer;
@@ -95,11 +102,10 @@ static int read_file(const char *path, char **text, size_t *len)
 	r = buffer ? read_all(fd, buffer, size, len) : -ENOMEM;
 	(void)close(fd);
 	if (r < 0) {
-		if (buffer)
-			explicit_bzero(buffer, size);
-		free(buffer);
+		wipe(buffer, size);
 		return r;
 	}
+	s->written_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	*text = buffer;
 	return 0;
 }
@@ -109,42 +115,49 @@ static void rest(struct openvpn_statusfile *s, int64_t now_ms)
 {
 	s->due_ms = now_ms + s->tick_ms;
 	s->hurried = false;
+	s->has_seen = false;
+	s->tries = 0;
+}
+
+/* Whether this is what was read before; takes it down for the next time. */
+static bool seen_before(struct openvpn_statusfile *s, const char *text, size_t len)
+{
+	uint8_t hash[NOLOG_ACCOUNT_SIZE];
+	bool same;
+
+	nolog_account(hash, text, len); /* a hash as good as any */
+	same = s->has_seen && memcmp(s->seen, hash, sizeof(hash)) == 0;
+	memcpy(s->seen, hash, sizeof(hash));
+	s->has_seen = true;
+	return same;
 }
 
 int openvpn_statusfile_step(struct openvpn_statusfile *s, int64_t now_ms, const char **text,
 			    size_t *len)
 {
-	char *again = NULL;
-	size_t again_len = 0;
-	unsigned tries = s->tries + 1;
-	bool same;
+	char *read = NULL;
+	size_t read_len = 0;
 	int r;
 
 	if (now_ms < openvpn_statusfile_due(s))
 		return 0;
-	r = read_file(s->path, &again, &again_len);
+	openvpn_statusfile_done(s);
+	r = read_file(s, &read, &read_len);
 	if (r < 0 && r != -EAGAIN) {
-		openvpn_statusfile_done(s);
 		rest(s, now_ms);
 		return r;
 	}
-	same = r == 0 && s->text && s->len == again_len && memcmp(s->text, again, s->len) == 0;
-	openvpn_statusfile_done(s);
-	if (r == 0) {
-		s->text = again;
-		s->len = again_len;
-	}
-	if (same) {
+	if (r == 0 && seen_before(s, read, read_len)) {
 		rest(s, now_ms);
-		*text = s->text;
-		*len = s->len;
+		*text = s->text = read;
+		*len = s->len = read_len;
 		return 1;
 	}
-	s->tries = tries;
+	s->has_seen = r == 0;
+	wipe(read, read_len);
 	s->due_ms = now_ms + OPENVPN_SETTLE_MS;
-	if (tries < TRIES_MAX)
+	if (++s->tries < TRIES_MAX)
 		return 0;
-	openvpn_statusfile_done(s);
 	rest(s, now_ms);
 	return -EBUSY;
 }

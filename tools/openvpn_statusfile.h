@@ -4,7 +4,8 @@
  *
  * OpenVPN writes the file in place, line by line, so that a reader may find new
  * lines before the rest of old ones.  A text is good when the file is the same
- * on two reads a moment apart.  What it says is openvpn_status's to know.
+ * on two reads a moment apart; of the first one only a hash is kept, since it
+ * names people.  What it says is openvpn_status's to know.
  */
 #ifndef OPENVPN_STATUSFILE_H
 #define OPENVPN_STATUSFILE_H
@@ -19,8 +20,11 @@ struct openvpn_statusfile {
 	char path[OPENVPN_PATH_MAX];
 	int64_t tick_ms;
 	int64_t due_ms;
-	char *text; /* the first of the two reads */
+	uint8_t seen[NOLOG_ACCOUNT_SIZE]; /* the hash of the first of the two reads */
+	bool has_seen;
+	char *text; /* the second, until openvpn_statusfile_done() */
 	size_t len;
+	int64_t written_ms; /* when that was last written, on the wall's clock */
 	unsigned tries;
 	bool hurried; /* the next text is waited for */
 };
@@ -40,7 +44,7 @@ int64_t openvpn_statusfile_due(const struct openvpn_statusfile *s);
  */
 int openvpn_statusfile_step(struct openvpn_statusfile *s, int64_t now_ms, const char **text,
 			    size_t *len);
-/* Wipes and frees what was read. */
+/* Wipes and frees the text. */
 void openvpn_statusfile_done(struct openvpn_statusfile *s);
 
 #endif

@@ -96,7 +96,7 @@ static void environment(struct sink *s, char *text, unsigned flags)
 	MUST(e.start_ms >= 0 && e.start_ms <= OPENVPN_TIME_MAX * 1000);
 	MUST(e.kind == OPENVPN_CONNECT || e.end_ms >= e.start_ms);
 	MUST(!nolog_all_zero(e.ip, sizeof(e.ip)) || line_of("script_type", text));
-	r = openvpn_book_event(s->book, &e, flags & 3);
+	r = openvpn_book_event(s->book, &e, flags & 3, e.start_ms);
 	MUST(r == 0 || r == 1);
 }
 
@@ -116,7 +116,8 @@ static void status_file(struct sink *s, const char *text, size_t len, unsigned f
 
 	MUST(exact);
 	memcpy(exact, text, len);
-	openvpn_book_readings_begin(s->book);
+	openvpn_book_readings_begin(s->book, flags & 16 ? 0 : INT64_MAX,
+				    flags & 32 ? 0 : INT64_C(1795337399000));
 	if (openvpn_status_read(exact, len, flags & 8 ? OPENVPN_USERNAME : OPENVPN_COMMON_NAME,
 				client, s) == 0)
 		openvpn_book_readings_end(s->book);

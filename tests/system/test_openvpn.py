@@ -131,7 +131,8 @@ def make_keys(directory, names):
 class OpenVPN:
     """The server, its clients, and what they say."""
 
-    def __init__(self, directory, network, names, run_dir):
+    def __init__(self, directory, network, names, run_dir, where):
+        """where the hook has the status file from: its options, or the server's config or line."""
         self.dir, self.net, self.names = directory, network, names
         self.hooks = directory / "hooks"
         self.hooks.mkdir()
@@ -139,7 +140,10 @@ class OpenVPN:
         self.process = None
         self.clients = {}
         make_keys(directory, names)
-        options = f"--run {run_dir} --server {SERVER} --status {self.status} --tick 1s"
+        options = f"--run {run_dir} --server {SERVER}"
+        if where == "option":
+            options += f" --status {self.status} --tick 1s"
+        self.arguments = ["--status", "status", "1"] if where == "line" else []
         # What OpenVPN says to the hook is kept for comparison: whole files only.
         hook = directory / "hook"
         hook.write_text(
@@ -153,14 +157,14 @@ class OpenVPN:
             "proto udp\nport 1194\nfloat\nca ca.crt\ncert server.crt\nkey server.key\ndh none\n"
             "keepalive 1 4\nscript-security 2\nduplicate-cn\n"
             f"client-connect {hook}\nclient-disconnect {hook}\n"
-            f"status {self.status} 1\nstatus-version 3\nverb 4\n")
+            "status-version 3\nverb 4\n" + ("" if where == "line" else "status status 1\n"))
 
     def start(self):
         with open(self.dir / "server.log", "ab") as log:
             begin = log.tell()
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.net.server, "openvpn", "--cd", str(self.dir),
-                 "--config", "server.conf"], stdout=log, stderr=log)
+                 "--config", "server.conf", *self.arguments], stdout=log, stderr=log)
         wait_for(lambda: b"Initialization Sequence Completed" in self.log(begin), 20,
                  "OpenVPN's start")
 
@@ -265,6 +269,9 @@ def add(*pairs):
 class Stage:
     """Everything together, and all of it gone at the end."""
 
+    def __init__(self, where):
+        self.where = where
+
     def __enter__(self):
         self.work = nolog.Workspace("nolog-ovpn-")
         tag = secrets.token_hex(6)
@@ -277,7 +284,8 @@ class Stage:
             self.accounts = Accounts(self.daemon)
             directory = self.work.path / "openvpn"
             directory.mkdir()
-            self.vpn = OpenVPN(directory, self.net, self.names, self.work.run)
+            self.vpn = OpenVPN(directory, self.net, self.names, self.work.run,
+                               self.where)
             self.vpn.start()
         except BaseException:
             self.__exit__()
@@ -437,18 +445,39 @@ def nobody_is_to_be_found(s):
         assert not nolog.find_traces(path, canaries), nolog.find_traces(path, canaries)
 
 
+def everything(s):
+    ann, bob = both_connect(s)
+    usage_grows_while_a_session_lasts(s)
+    bob_total = one_leaves(s, bob)
+    ann_total = one_roams_and_is_killed(s, ann)
+    bob_total, more = a_session_ends_while_nologd_is_away(s, bob_total)
+    ann_total = add(ann_total, more)
+    s.totals("ann", ann_total)
+    ann = the_server_is_killed_and_comes_back(s, bob_total)
+    everything_ends_with_the_server(s, ann, ann_total)
+    nobody_is_to_be_found(s)
+
+
 def test_openvpn_s_sessions_and_bytes_are_nologd_s_to_the_second_and_the_byte():
-    with Stage() as s:
-        ann, bob = both_connect(s)
-        usage_grows_while_a_session_lasts(s)
-        bob_total = one_leaves(s, bob)
-        ann_total = one_roams_and_is_killed(s, ann)
-        bob_total, more = a_session_ends_while_nologd_is_away(s, bob_total)
-        ann_total = add(ann_total, more)
-        s.totals("ann", ann_total)
-        ann = the_server_is_killed_and_comes_back(s, bob_total)
-        everything_ends_with_the_server(s, ann, ann_total)
-        nobody_is_to_be_found(s)
+    with Stage("option") as s:
+        everything(s)
+
+
+def test_the_same_with_nothing_but_run_and_server_on_the_hook_s_command_line():
+    with Stage("config") as s:
+        everything(s)
+
+
+def test_a_status_file_on_openvpn_s_command_line_is_found():
+    with Stage("line") as s:
+        s.vpn.connect("bob")
+        s.net.talk("bob")
+        wait_for(lambda: s.accounts.total(s.names["bob"])[0] > 5000, 15, "bob's total")
+        s.vpn.kill9()
+        last = s.vpn.line("bob")
+        s.vpn.stop("bob", signal.SIGKILL)
+        s.totals("bob", (int(last["Bytes Received"]), int(last["Bytes Sent"])))
+        assert not (s.vpn.dir / "hook.err").read_text()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from nolog import Workspace, wait_for  # noqa: E402  pylint: disable=wrong-impor
 
 HOOK = nolog.program("nolog-openvpn")
 T = 1795337340  # when the server was started
+BLIND = "no status file of OpenVPN's can be read"
 SLOW = 1.0 * nolog.FACTOR  # seconds; a hook takes a hundredth of it
 
 ENVIRONMENT = {
@@ -51,13 +53,17 @@ class Result:
         self.status, self.err, self.seconds = status, err, seconds
 
     def good(self, line=""):
-        """A hook never fails and never takes long; line is in its one line, or it says nothing."""
+        """A hook never fails and never takes long; line is in its one line, or it says nothing.
+
+        Besides, the first of a server without a status file says that there is none.
+        """
         assert self.status == 0, (self.status, self.err)
         assert self.seconds < SLOW, self.seconds
+        said = [l for l in self.err.splitlines() if BLIND not in l]
         if not line:
-            assert self.err == "", self.err
+            assert not said, self.err
         else:
-            assert line in self.err and self.err.count("\n") == 1, self.err
+            assert len(said) == 1 and line in said[0], self.err
         return self
 
 
@@ -82,10 +88,10 @@ for line in sys.stdin:
 class Server:
     """A process that calls hooks, as OpenVPN does, and can die."""
 
-    def __init__(self, run, start=T):
+    def __init__(self, run, start=T, arguments=()):
         self.run, self.start = run, start
-        self.process = subprocess.Popen([sys.executable, "-c", CALLER], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([sys.executable, "-c", CALLER, *map(str, arguments)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self):
         return self
@@ -94,13 +100,17 @@ class Server:
         self.kill()
 
     def call(self, environment, *options, wrapper=(), server="nl-1"):
+        self.begin(environment, *options, wrapper=wrapper, server=server)
+        return Result(*json.loads(self.process.stdout.readline()))
+
+    def begin(self, environment, *options, wrapper=(), server="nl-1"):
+        """The same, but does not wait for the hook's end."""
         environment = {**environment, "daemon_pid": str(self.process.pid),
                        "daemon_start_time": str(self.start)}
         command = [*wrapper, str(HOOK), "--run", str(self.run), "--server", server, *options,
                    "/tmp/x.tmp"]
         self.process.stdin.write(json.dumps([command, environment]) + "\n")
         self.process.stdin.flush()
-        return Result(*json.loads(self.process.stdout.readline()))
 
     def kill(self):
         if self.process.poll() is None:
@@ -142,6 +152,10 @@ class Stage(Workspace):
 
     def total(self, name="alice"):
         return tuple(self.nologd.usage.get(nolog.account(name), (0, 0)))
+
+    @property
+    def records(self):
+        return self.nologd.records
 
     def count(self, name):
         return len(self.nologd.named(name))
@@ -359,6 +373,264 @@ def test_nothing_is_counted_twice_when_the_background_process_is_killed():
         wait_for(lambda: s.total() == (7426, 7463))
 
 
+def test_an_event_of_a_hook_in_the_background_counts_once():
+    with Stage() as s, Server(s.run) as server:
+        path = s.file("status", status_text(5000, 6000))
+        options = ("--status", str(path), "--tick", "1s")
+        server.call(connect(), *options).good()
+        wait_for(lambda: s.total() == (5000, 6000))
+        server.call(disconnect(), *options,
+                    wrapper=("/bin/sh", "-c", '(sleep 0.2; "$@") >/dev/null 2>&1 &', "sh"))
+        wait_for(lambda: s.records)
+        wait_for(lambda: s.total() == (7426, 7463))
+        assert len({f.aux for f in s.nologd.named("USAGE")}) == 1, "counted by two"
+
+
+def test_an_event_of_a_server_that_is_killed_while_its_hook_runs_counts_once():
+    with Stage() as s, Server(s.run) as server:
+        path = s.file("status", status_text(5000, 6000))
+        options = ("--status", str(path), "--tick", "1s")
+        server.call(connect(), *options).good()
+        wait_for(lambda: s.total() == (5000, 6000))
+        server.begin(disconnect(), *options, wrapper=("/bin/sh", "-c", 'sleep 0.5; "$@"', "sh"))
+        time.sleep(0.2)
+        server.kill()
+        wait_for(lambda: s.records)
+        assert s.records == [("nl-1", "10.8.0.2", (T + 1) * 1000, (T + 10) * 1000)]
+        wait_for(lambda: s.total() == (7426, 7463))
+        assert len({f.aux for f in s.nologd.named("USAGE")}) == 1, "counted by two"
+        no_agents(s.run)
+
+
+def test_bytes_that_a_process_that_is_gone_may_have_counted_are_left_out():
+    with Stage() as s, Server(s.run) as server:
+        path = s.file("status", status_text(5000, 6000))
+        options = ("--status", str(path), "--tick", "1s")
+        server.call(connect(), *options).good()
+        wait_for(lambda: s.total() == (5000, 6000))
+        os.kill(agents(s.run)[0], signal.SIGKILL)
+        no_agents(s.run)
+        environment = {**disconnect(), "daemon_pid": str(server.process.pid)}
+        call(s.run, environment, *options).good("are left out")
+        assert len(s.records) == 1
+        wait_for(lambda: s.count("USAGE") == 2)
+        assert s.total() == (5000, 6000)
+
+
+def agent_address(run):
+    """The name, in the abstract namespace, that hooks find the background process by."""
+    agent, = agents(run)
+    inodes = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{agent}/fd").iterdir()}
+    name, = [l.split()[-1] for l in open("/proc/net/unix", encoding="ascii")
+             if "@nolog-openvpn-" in l and l.split()[5] == "01" and
+             f"socket:[{l.split()[6]}]" in inodes]
+    return "\0" + name[1:]
+
+
+def say_in_another_version(run):
+    """What a program that was upgraded while the server ran says; what comes back."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.settimeout(5)
+        s.connect(agent_address(run))
+        s.send(struct.pack("<Q", 0x6e6f766effffffff) + bytes(2000))
+        return s.recv(100)
+
+
+def test_an_upgraded_program_takes_over_and_counts_nothing_twice():
+    if os.geteuid() != 0:
+        nolog.skip("needs root to see the background process's sockets")
+    with Stage() as s, Server(s.run) as server:
+        path = s.file("status", status_text(5000, 6000))
+        options = ("--status", str(path), "--tick", "1s")
+        server.call(connect(), *options).good()
+        wait_for(lambda: s.total() == (5000, 6000))
+        assert say_in_another_version(s.run) == b""
+        no_agents(s.run)
+        # The new one does not know the session; what it had so far is counted already.
+        other = {"untrusted_port": 1, "ifconfig_pool_remote_ip": "10.8.0.3"}
+        server.call(connect(**other), *options).good()
+        wait_for(lambda: s.count("USAGE") == 3)  # first, last, the new one's baseline
+        assert len(agents(s.run)) == 1
+        server.call(disconnect(), *options).good()
+        wait_for(lambda: s.total() == (7426, 7463))
+        server.call(disconnect(**other), *options).good()
+        wait_for(lambda: s.total() == (2 * 7426, 2 * 7463))
+        assert len(s.records) == 2 and not s.nologd.open
+
+
+def test_an_upgrade_while_nologd_is_away_loses_nothing():
+    if os.geteuid() != 0:
+        nolog.skip("needs root to see the background process's sockets")
+    with Stage() as s, Server(s.run) as server:
+        server.call(connect()).good()
+        s.nologd.stop()
+        server.call(disconnect()).good("no nologd in")
+        assert say_in_another_version(s.run) == b""
+        assert len(agents(s.run)) == 1, "it has something to tell"
+        s.nologd.start()
+        wait_for(lambda: s.total() == (7426, 7463) and len(s.records) == 1)
+
+
+def test_the_status_file_is_found_on_the_server_s_command_line():
+    with Stage() as s:
+        path = s.file("status", status_text(100, 200))
+        with Server(s.run, arguments=("--status", path, "1")) as server:
+            result = server.call(connect()).good()
+            assert BLIND not in result.err
+            wait_for(lambda: s.total() == (100, 200))
+            path.write_text(status_text(1000, 2000))
+            wait_for(lambda: s.total() == (1000, 2000), 5, "a tick as often as OpenVPN's")
+            path.write_text(status_text(3000, 4000))
+        wait_for(lambda: s.total() == (3000, 4000))
+        assert len({f.aux for f in s.nologd.named("USAGE")}) == 1
+
+
+def test_the_option_wins_over_the_server_s_own_status_file():
+    with Stage() as s:
+        path = s.file("status", status_text(100, 200))
+        other = s.file("other", status_text(1, 2))
+        with Server(s.run, arguments=("--status", other, "1")) as server:
+            server.call(connect(), "--status", str(path)).good()
+            wait_for(lambda: s.total() == (100, 200))
+
+
+def test_that_there_is_no_status_file_is_said_once():
+    with Stage() as s, Server(s.run) as server:
+        said = [BLIND in server.call(connect(untrusted_port=p)).good().err for p in range(3)]
+        said += [BLIND in server.call(disconnect(untrusted_port=p)).good().err for p in range(3)]
+        assert said == [True] + [False] * 5, said
+        wait_for(lambda: s.total() == (3 * 7426, 3 * 7463))
+    # Of version 1, which is noticed a moment after.
+    with Stage() as s:
+        path = s.file("status", "OpenVPN CLIENT LIST\nUpdated,2026-11-22 08:49:07\nEND\n")
+        with Server(s.run) as server:
+            options = ("--status", str(path), "--tick", "1s")
+            server.call(connect(), *options)
+            wait_for(lambda: BLIND in server.call(connect(), *options).err)
+            assert BLIND not in server.call(connect(), *options).err
+
+
+def test_sessions_are_alive_while_they_stand_in_the_status_file():
+    with Stage() as s, Server(s.run) as server:
+        path = s.file("status", status_text(100, 200))
+        options = ("--status", str(path), "--tick", "1s")
+        server.call(connect(), *options).good()
+        first = s.nologd.wait_event("ALIVE")[0]
+        again = s.nologd.wait_event("ALIVE", 2)[1]
+        assert abs(first.at / 1000 - time.time()) < 10 and again.at > first.at
+        # nologd thought it had ended, as after a long silence.
+        with s.nologd.lock:
+            s.nologd.open.clear()
+        wait_for(lambda: len(s.nologd.open) == 1)
+        assert next(iter(s.nologd.open.values())).start == (T + 1) * 1000
+        server.call(disconnect(), *options).good()
+        count = s.count("ALIVE")
+        time.sleep(1.5)
+        assert s.count("ALIVE") <= count + 1
+
+
+def test_bytes_that_nologd_has_no_room_for_are_said_once_and_counted_later():
+    with Stage() as s, Server(s.run) as server:
+        full = True
+        s.nologd.refuse = lambda _, f: nolog.OVER_CAPACITY if f.name == "USAGE" and full else 0
+        server.call(connect()).good()
+        # Its own bytes may be refused before it is answered, or a moment after.
+        said = [server.call(disconnect()).err]
+        s.nologd.wait_event("USAGE")
+
+        def heard():
+            said.append(server.call(connect(untrusted_port=1)).err)
+            return any("over capacity" in err for err in said)
+        wait_for(heard)
+        said += [server.call(connect(untrusted_port=p)).err for p in (2, 3)]
+        assert sum("over capacity" in err for err in said) == 1, said
+        full = False
+        wait_for(lambda: s.total() == (7426, 7463), 15, "another try")
+
+
+def test_closed_standard_descriptors_cost_nothing():
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        with Stage() as s, Server(s.run) as server:
+            wrapper = ("/bin/sh", "-c", f'"$@" {closed}', "sh")
+            server.call(connect(), wrapper=wrapper).good()
+            pid, = agents(s.run)
+            time.sleep(0.3)
+            ticks = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+            assert sum(map(int, ticks)) < 15, (closed, ticks)
+            server.call(disconnect(), wrapper=wrapper).good()
+            assert agents(s.run) == [pid], closed
+            assert len(s.records) == 1, closed
+            wait_for(lambda: s.total() == (7426, 7463))
+
+
+def in_memory(pid, needles):
+    """Which of some byte strings lie in a process's memory, and where: name -> places."""
+    found = {}
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, \
+            open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in maps:
+            words = line.split()
+            begin, end = (int(x, 16) for x in words[0].split("-"))
+            place = words[5] if len(words) > 5 else "anonymous"
+            if "r" not in words[1] or place in ("[vvar]", "[vsyscall]", "[vdso]"):
+                continue
+            memory.seek(begin)
+            try:
+                data = memory.read(end - begin)
+            except OSError:
+                continue
+            for name, needle in needles.items():
+                if needle in data:
+                    found.setdefault(name, []).append(place)
+    return found
+
+
+def canary_environment(function, number=0):
+    address = f"203.0.113.{201 + number}"
+    return function(common_name=f"canaryname-zq81x{number}", X509_0_CN="canaryname-zq81x",
+                    ifconfig_pool_remote_ip=f"10.77.66.{55 + number}", untrusted_ip=address,
+                    trusted_ip=address)
+
+
+def canaries(number=0):
+    """What of a client must not stay in memory, as text and as it goes over sockets."""
+    name, pool, address = (canary_environment(connect, number)[k] for k in
+                           ("common_name", "ifconfig_pool_remote_ip", "trusted_ip"))
+    packed = {k: bytes(10) + b"\xff\xff" + socket.inet_aton(a)
+              for k, a in (("pool", pool), ("address", address))}
+    return {"name": b"canaryname-zq81x", "account": nolog.account(name), "pool text": pool.encode(),
+            "address text": address.encode(), "environment": b"X509_0_CN", **packed}
+
+
+def test_what_nologd_has_is_nowhere_in_memory_any_more():
+    if os.geteuid() != 0:
+        nolog.skip("needs root to read the background process's memory")
+    for with_file in (False, True):
+        with Stage() as s, Server(s.run) as server:
+            text = status_text(100, 200).replace("alice", "canaryname-zq81x0")
+            path = s.file("status", text.replace("10.8.0.2", "10.77.66.55")
+                          .replace("203.0.113.77", "203.0.113.201"))
+            options = ("--status", str(path), "--tick", "1s") if with_file else ()
+            server.call(canary_environment(connect), *options).good()
+            pid, = agents(s.run)
+            if with_file:
+                wait_for(lambda: s.total("canaryname-zq81x0") == (100, 200))
+                # Between two reads it knows the session, and no name.
+                time.sleep(0.3)
+                assert "name" not in in_memory(pid, canaries())
+            assert "pool" in in_memory(pid, canaries()), "the search finds nothing at all"
+            for number in range(1, 4):
+                server.call(canary_environment(connect, number), *options).good()
+                server.call(canary_environment(disconnect, number), *options).good()
+            server.call(canary_environment(disconnect), *options).good()
+            path.write_text(status_text(1, 2).replace("CLIENT_LIST,alice", "X"))
+            for number in range(4):
+                wait_for(lambda n=number: s.total(f"canaryname-zq81x{n}") == (7426, 7463))
+            needles = {f"{k} {n}": v for n in range(4) for k, v in canaries(n).items()}
+            wait_for(lambda n=needles: not in_memory(pid, n), 5,
+                     f"forgetting; left is {in_memory(pid, needles)}")
+
+
 def test_the_last_figures_of_a_killed_server_count():
     with Stage() as s:
         path = s.file("status", status_text(100, 200))
@@ -382,18 +654,14 @@ def test_somebody_else_s_socket_of_that_name_learns_nothing():
         nolog.skip("needs a second user")
     with Stage() as s, Server(s.run) as server:
         server.call(connect()).good()
-        agent = agents(s.run)[0]
-        inodes = {os.readlink(fd) for fd in pathlib.Path(f"/proc/{agent}/fd").iterdir()}
-        name, = [l.split()[-1] for l in open("/proc/net/unix", encoding="ascii")
-                 if "@nolog-openvpn-" in l and l.split()[5] == "01" and
-                 f"socket:[{l.split()[6]}]" in inodes]
-        os.kill(agent, signal.SIGKILL)
+        name = agent_address(s.run)
+        os.kill(agents(s.run)[0], signal.SIGKILL)
         no_agents(s.run)
         squatter = subprocess.Popen(
             [sys.executable, "-c", "import os, socket, sys\nos.setuid(65534)\n"
              "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-             "s.bind('\\0' + sys.argv[1][1:]); s.listen(); print('ready', flush=True)\n"
-             "s.settimeout(20)\nc, _ = s.accept(); print(len(c.recv(4096)), flush=True)\n", name],
+             "s.bind('\\0' + sys.argv[1]); s.listen(); print('ready', flush=True)\n"
+             "s.settimeout(20)\nc, _ = s.accept(); print(len(c.recv(4096)), flush=True)\n", name[1:]],
             stdout=subprocess.PIPE, text=True)
         assert squatter.stdout.readline() == "ready\n"
         server.call(disconnect()).good()

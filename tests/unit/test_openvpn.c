@@ -5,9 +5,11 @@
  * those that a real OpenVPN 2.6.14 produced, with an invented user.
  */
 #include "openvpn_book.h"
+#include "openvpn_find.h"
 #include "openvpn_statusfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <nolog/client.h>
@@ -685,6 +687,15 @@ static void a_status_file_counts_once_it_rests(void **state)
 	assert_memory_equal(text, "whole", 5);
 	openvpn_statusfile_done(&f);
 	assert_true(openvpn_statusfile_due(&f) == now + 60000);
+	assert_true(f.written_ms > INT64_C(1000000000000));
+	/* Of the first read nothing is kept that names anybody. */
+	openvpn_statusfile_hurry(&f, now);
+	assert_int_equal(openvpn_statusfile_step(&f, now, &text, &len), 0);
+	assert_null(f.text);
+	now += OPENVPN_SETTLE_MS;
+	assert_int_equal(openvpn_statusfile_step(&f, now, &text, &len), 1);
+	openvpn_statusfile_done(&f);
+	assert_null(f.text);
 	/* The server has died: at once, and busy until it is read. */
 	openvpn_statusfile_hurry(&f, now);
 	assert_true(openvpn_statusfile_busy(&f));
@@ -699,6 +710,178 @@ static void a_status_file_counts_once_it_rests(void **state)
 	assert_int_equal(openvpn_statusfile_step(&f, now, &text, &len), -EINVAL);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(dir), 0);
+}
+
+/* --- Where the status file is -------------------------------------------- */
+
+/* A server's directory in /proc, and the directory it runs in. */
+struct proc {
+	char dir[PATH_MAX];
+	char path[PATH_MAX + 64];
+};
+
+static const char *in_proc(struct proc *p, const char *name)
+{
+	(void)snprintf(p->path, sizeof(p->path), "%s/%s", p->dir, name);
+	return p->path;
+}
+
+static void proc_new(struct proc *p)
+{
+	const char *tmp = getenv("TMPDIR");
+	char target[PATH_MAX + 64];
+
+	(void)snprintf(p->dir, sizeof(p->dir), "%s/proc-XXXXXX", tmp ? tmp : "/tmp");
+	assert_non_null(mkdtemp(p->dir));
+	assert_int_equal(mkdir(in_proc(p, "fd"), 0700), 0);
+	assert_int_equal(mkdir(in_proc(p, "work"), 0700), 0);
+	(void)snprintf(target, sizeof(target), "%s/work", p->dir);
+	assert_int_equal(symlink(target, in_proc(p, "cwd")), 0);
+	write_file(in_proc(p, "work/s"), TITLE3 HEADER3 TAIL3);
+	write_file(in_proc(p, "work/s2"), "TITLE,x\n");
+	write_file(in_proc(p, "work/s1"), VERSION1);
+	write_file(in_proc(p, "work/empty"), "");
+}
+
+static void proc_free(struct proc *p)
+{
+	static const char *const files[] = {
+		"cmdline", "fd/3",    "fd/4",	    "cwd",    "work/s",
+		"work/s1", "work/s2", "work/empty", "work/c", "work/d"
+	};
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		(void)unlink(in_proc(p, files[i]));
+	assert_int_equal(rmdir(in_proc(p, "fd")), 0);
+	assert_int_equal(rmdir(in_proc(p, "work")), 0);
+	assert_int_equal(rmdir(p->dir), 0);
+}
+
+/* The words of the command line, with a space between. */
+static void set_cmdline(struct proc *p, const char *words)
+{
+	FILE *f = fopen(in_proc(p, "cmdline"), "w");
+
+	assert_non_null(f);
+	for (; *words; words++)
+		assert_true(fputc(*words == ' ' ? '\0' : *words, f) != EOF);
+	assert_int_equal(fputc('\0', f), 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* Expects this file of the server's directory, and this tick. */
+static void assert_found(struct proc *p, const char *config, const char *name, int64_t tick_ms)
+{
+	struct openvpn_found found = { 0 };
+	char want[32];
+
+	assert_int_equal(openvpn_find_status(&found, p->dir, config), 0);
+	(void)snprintf(want, sizeof(want), "work/%s", name);
+	assert_string_equal(found.path, in_proc(p, want));
+	assert_int_equal(found.tick_ms, tick_ms);
+}
+
+static void assert_not_found(struct proc *p, const char *config)
+{
+	struct openvpn_found found;
+
+	assert_int_equal(openvpn_find_status(&found, p->dir, config), -ENOENT);
+}
+
+static void a_status_file_is_found_on_the_server_s_command_line(void **state)
+{
+	struct proc p;
+	char words[PATH_MAX * 2];
+
+	(void)state;
+	proc_new(&p);
+	assert_not_found(&p, NULL); /* no command line, as where /proc hides it */
+	set_cmdline(&p, "openvpn --dev tun --status s 5 --verb 3");
+	assert_found(&p, NULL, "s", 5000);
+	(void)snprintf(words, sizeof(words), "openvpn --status %s --status-version 2",
+		       in_proc(&p, "work/s"));
+	set_cmdline(&p, words);
+	assert_found(&p, NULL, "s", 0);
+	/* The last one wins. */
+	set_cmdline(&p, "openvpn --status s 5 --status s2 7");
+	assert_found(&p, NULL, "s2", 7000);
+	/* OpenVPN has not written it yet. */
+	set_cmdline(&p, "openvpn --status empty");
+	assert_found(&p, NULL, "empty", 0);
+	/* Of a version that cannot be read, missing, or not said. */
+	set_cmdline(&p, "openvpn --status s1");
+	assert_not_found(&p, NULL);
+	set_cmdline(&p, "openvpn --status none 5");
+	assert_not_found(&p, NULL);
+	set_cmdline(&p, "openvpn --status --verb 3");
+	assert_not_found(&p, NULL);
+	set_cmdline(&p, "openvpn --status s 99999999999999999999");
+	assert_found(&p, NULL, "s", 0);
+	proc_free(&p);
+}
+
+static void a_status_file_is_found_in_the_server_s_configuration(void **state)
+{
+	static const struct {
+		const char *text, *name; /* NULL: not found */
+		int64_t tick_ms;
+	} configs[] = {
+		{ "status s 3\n", "s", 3000 },
+		{ "verb 3\r\n\t status\t's' 3 # often\r\n", "s", 3000 },
+		{ "status \"s\"\n", "s", 0 },
+		{ "status s 3", "s", 3000 },
+		{ "status \\s\n", "s", 0 },
+		{ "status s1\nstatus s2 9\n", "s2", 9000 },
+		{ "<ca>\nstatus s2\n</ca>\nstatus s\n", "s", 0 },
+		{ "<ca>\n-----BEGIN\n </ca>\nstatus s\n<key>\nstatus s2\n", "s", 0 },
+		{ "#status s\n;status s\nstatus-version 3\nstatus\n", NULL, 0 },
+		{ "status \"s\n", NULL, 0 },
+		{ "", NULL, 0 },
+		{ "config d\n", "s2", 2000 },
+		{ "config c\n", NULL, 0 }, /* itself */
+		{ "config none\nstatus s\n", "s", 0 },
+	};
+	struct proc p;
+
+	(void)state;
+	proc_new(&p);
+	write_file(in_proc(&p, "work/d"), "status s2 2\n");
+	for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
+		write_file(in_proc(&p, "work/c"), configs[i].text);
+		for (unsigned way = 0; way < 3; way++) {
+			/* Named with or without an option, or only told by the hook's variable. */
+			set_cmdline(&p, way == 0   ? "openvpn --cd /x --config c --verb 3"
+					: way == 1 ? "openvpn c"
+						   : "openvpn");
+			if (configs[i].name)
+				assert_found(&p, "c", configs[i].name, configs[i].tick_ms);
+			else
+				assert_not_found(&p, way < 2 ? "d" : "c");
+		}
+	}
+	/* What stands behind it on the command line wins, and what stands before does not. */
+	write_file(in_proc(&p, "work/c"), "status s\n");
+	set_cmdline(&p, "openvpn --config c --status s2 4");
+	assert_found(&p, NULL, "s2", 4000);
+	set_cmdline(&p, "openvpn --status s2 4 --config c");
+	assert_found(&p, NULL, "s", 0);
+	proc_free(&p);
+}
+
+static void a_status_file_is_found_among_the_server_s_open_files(void **state)
+{
+	char target[PATH_MAX + 64];
+	struct proc p;
+
+	(void)state;
+	proc_new(&p);
+	set_cmdline(&p, "openvpn --config unreadable");
+	assert_int_equal(symlink("pipe:[7]", in_proc(&p, "fd/3")), 0);
+	assert_not_found(&p, NULL);
+	(void)snprintf(target, sizeof(target), "%s", in_proc(&p, "work/s"));
+	assert_int_equal(symlink(target, in_proc(&p, "fd/4")), 0);
+	assert_found(&p, NULL, "s", 0);
+	proc_free(&p);
 }
 
 /* --- What is reported ---------------------------------------------------- */
@@ -791,6 +974,9 @@ static const char *sent(struct world *w)
 			n = snprintf(p, room, "SESSION@%" PRId64 "-%" PRId64,
 				     f->u.session.start_ms / 1000, f->u.session.end_ms / 1000);
 			break;
+		case NOLOG_ALIVE:
+			n = snprintf(p, room, "ALIVE@%" PRId64, f->u.alive.at_ms / 1000);
+			break;
 		case NOLOG_RESTART:
 			n = snprintf(p, room, "RESTART@%" PRId64, f->u.restart.at_ms / 1000);
 			break;
@@ -839,7 +1025,7 @@ static struct openvpn_event disconnect_event(void)
 
 static int hook(struct world *w, struct openvpn_event e)
 {
-	return openvpn_book_event(w->book, &e, OPENVPN_ALONE);
+	return openvpn_book_event(w->book, &e, OPENVPN_ALONE, e.start_ms + 300);
 }
 
 static struct openvpn_client reading(uint64_t rx, uint64_t tx)
@@ -854,13 +1040,21 @@ static struct openvpn_client reading(uint64_t rx, uint64_t tx)
 	return c;
 }
 
-static void read_status(struct world *w, uint64_t rx, uint64_t tx, int64_t now_ms)
+/* A file of this second, read in that one (0: after the server's death). */
+static void read_status_at(struct world *w, uint64_t rx, uint64_t tx, int64_t now_ms,
+			   int64_t written_s, int64_t alive_s)
 {
 	struct openvpn_client c = reading(rx, tx);
 
-	openvpn_book_readings_begin(w->book);
+	openvpn_book_readings_begin(w->book, INT64_C(1000) * written_s + 999,
+				    INT64_C(1000) * alive_s);
 	openvpn_book_reading(w->book, &c, now_ms);
 	openvpn_book_readings_end(w->book);
+}
+
+static void read_status(struct world *w, uint64_t rx, uint64_t tx, int64_t now_ms)
+{
+	read_status_at(w, rx, tx, now_ms, START_S + 1, 0);
 }
 
 static void a_session_is_reported_from_connect_to_disconnect(void **state)
@@ -975,10 +1169,83 @@ static void what_could_not_be_queued_is_sent_later(void **state)
 	acknowledge(w);
 	(void)sent(w);
 	w->send_error = -EAGAIN;
-	assert_int_equal(hook(w, disconnect_event()), -EAGAIN);
+	assert_false(openvpn_book_full(w->book));
+	assert_int_equal(hook(w, disconnect_event()), 0);
+	assert_true(openvpn_book_full(w->book));
+	openvpn_book_retry(w->book);
+	assert_true(openvpn_book_full(w->book));
 	w->send_error = 0;
 	openvpn_book_retry(w->book);
+	assert_false(openvpn_book_full(w->book));
 	assert_string_equal(sent(w), "END@1795337350 USAGE:1:3:7426/7463");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
+static void a_restart_that_could_not_be_queued_is_sent_later(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	w->send_error = -EAGAIN;
+	assert_int_equal(hook(w, connect_event()), 0);
+	w->send_error = 0;
+	assert_int_equal(openvpn_book_pending(w->book), 2);
+	openvpn_book_retry(w->book);
+	assert_string_equal(sent(w), "RESTART@1795337340 START@1795337341");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
+static void an_end_that_is_ahead_of_nologd_s_clock_is_sent_until_it_is_not(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	acknowledge(w);
+	(void)sent(w);
+	assert_int_equal(hook(w, disconnect_event()), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		refuse(w, NOLOG_END, NOLOG_TIME_RANGE);
+		acknowledge(w);
+		assert_int_equal(w->settled_code, NOLOG_TIME_RANGE);
+		assert_int_equal(openvpn_book_pending(w->book), 1);
+		openvpn_book_retry(w->book);
+		assert_int_equal(w->count, 1);
+	}
+	/* By now nologd does not know of its start any more: the same of SESSION. */
+	refuse(w, NOLOG_END, NOLOG_UNKNOWN_HANDLE);
+	refuse(w, NOLOG_SESSION, NOLOG_TIME_RANGE);
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 1);
+	openvpn_book_retry(w->book);
+	assert_string_equal(sent(w), "END@1795337350");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
+static void a_restart_ahead_of_nologd_s_clock_ends_nothing_that_begins_meanwhile(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, event_of(captured_connect, "daemon_start_time=1795337341", NULL)),
+			 0);
+	refuse(w, NOLOG_RESTART, NOLOG_TIME_RANGE);
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 1);
+	/* The clock has been set back. */
+	assert_int_equal(hook(w, event_of(captured_connect, "daemon_start_time=1795337341",
+					  "time_unix=1795330000", NULL)),
+			 0);
+	acknowledge(w);
+	(void)sent(w);
+	openvpn_book_retry(w->book);
+	assert_string_equal(sent(w), "RESTART@1795330000");
 	acknowledge(w);
 	assert_int_equal(openvpn_book_pending(w->book), 0);
 	world_free(w);
@@ -1028,7 +1295,7 @@ static void a_server_beside_one_that_lives_is_no_restart(void **state)
 	(void)state;
 	assert_int_equal(hook(w, connect_event()), 0);
 	(void)sent(w);
-	assert_int_equal(openvpn_book_event(w->book, &e, 0), 0);
+	assert_int_equal(openvpn_book_event(w->book, &e, 0, e.start_ms + 300), 0);
 	assert_string_equal(sent(w), "START@1795337410");
 	assert_int_equal(openvpn_book_open(w->book), 2);
 	world_free(w);
@@ -1167,6 +1434,132 @@ static void a_refused_first_reading_leaves_the_next_one_first(void **state)
 	world_free(w);
 }
 
+static void a_last_reading_behind_a_refused_first_one_counts_on_another_meter(void **state)
+{
+	struct nolog_frame first;
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	read_status(w, 100, 200, 0);
+	assert_int_equal(w->count, 3);
+	first = w->sent[2];
+	assert_int_equal(hook(w, disconnect_event()), 0);
+	assert_string_equal(sent(w), "RESTART@1795337340 START@1795337341 USAGE:1:2:100/200 "
+				     "END@1795337350 USAGE:1:1:7426/7463");
+	/* nologd has no room for the first; the last counts nothing there. */
+	openvpn_book_refused(w->book, &first, NOLOG_OVER_CAPACITY);
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 1);
+	openvpn_book_retry(w->book);
+	assert_string_equal(sent(w), "USAGE:2:3:7426/7463");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
+static void the_same_when_both_are_refused(void **state)
+{
+	struct nolog_frame first;
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	read_status(w, 100, 200, 0);
+	first = w->sent[2];
+	assert_int_equal(hook(w, disconnect_event()), 0);
+	openvpn_book_refused(w->book, &first, NOLOG_OVER_CAPACITY);
+	refuse(w, NOLOG_USAGE, NOLOG_OVER_CAPACITY);
+	acknowledge(w);
+	openvpn_book_retry(w->book);
+	assert_string_equal(sent(w), "USAGE:2:3:7426/7463");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
+static void sessions_in_the_status_file_are_alive(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	/* Not before nologd has heard of it. */
+	read_status_at(w, 100, 200, 0, START_S + 1, START_S + 2);
+	assert_string_equal(sent(w), "RESTART@1795337340 START@1795337341 USAGE:1:2:100/200");
+	acknowledge(w);
+	read_status_at(w, 100, 200, 1000, START_S + 1, START_S + 3);
+	assert_string_equal(sent(w), "ALIVE@1795337344");
+	/* The file of a server that is dead says nothing of the sort. */
+	read_status_at(w, 100, 200, 2000, START_S + 1, 0);
+	assert_string_equal(sent(w), "");
+	/* An unknown handle: its silence was too long, and its START is said again. */
+	read_status_at(w, 100, 200, 3000, START_S + 1, START_S + 5);
+	refuse(w, NOLOG_ALIVE, NOLOG_UNKNOWN_HANDLE);
+	assert_string_equal(sent(w), "START@1795337341");
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	assert_int_equal(hook(w, disconnect_event()), 0);
+	(void)sent(w);
+	read_status_at(w, 100, 200, 4000, START_S + 1, START_S + 9);
+	assert_string_equal(sent(w), "");
+	world_free(w);
+}
+
+static void a_refused_session_is_not_kept_alive(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	refuse(w, NOLOG_START, NOLOG_IP_NOT_ALLOWED);
+	acknowledge(w);
+	read_status_at(w, 100, 200, 0, START_S + 1, START_S + 2);
+	assert_string_equal(sent(w), "USAGE:1:2:100/200");
+	world_free(w);
+}
+
+/* Somebody leaves and somebody comes, in one second, and gets that address. */
+static void a_line_from_before_a_session_s_connect_is_another_s(void **state)
+{
+	struct openvpn_event e = event_of(captured_connect, "untrusted_port=5", NULL);
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	assert_int_equal(hook(w, event_of(captured_disconnect, "time_duration=0", NULL)), 0);
+	assert_int_equal(openvpn_book_event(w->book, &e, 0, INT64_C(1000) * START_S + 1999), 0);
+	acknowledge(w);
+	(void)sent(w);
+	read_status_at(w, 7426, 7463, 0, START_S, START_S + 2);
+	assert_string_equal(sent(w), "");
+	read_status_at(w, 7426, 7463, 1000, START_S + 1, START_S + 2);
+	assert_string_equal(sent(w), "");
+	read_status_at(w, 10, 20, 2000, START_S + 2, 0);
+	assert_string_equal(sent(w), "USAGE:2:2:10/20");
+	world_free(w);
+}
+
+static void who_leaves_the_sessions_to_another_tells_what_it_has_counted(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	assert_int_equal(hook(w, connect_event()), 0);
+	assert_int_equal(hook(w, event_of(captured_connect, "untrusted_port=5",
+					  "ifconfig_pool_remote_ip=10.8.0.9", NULL)),
+			 0);
+	read_status(w, 100, 200, 0);
+	acknowledge(w);
+	(void)sent(w);
+	openvpn_book_leave(w->book);
+	assert_string_equal(sent(w), "USAGE:1:1:100/200");
+	assert_int_equal(openvpn_book_open(w->book), 0);
+	acknowledge(w);
+	assert_int_equal(openvpn_book_pending(w->book), 0);
+	world_free(w);
+}
+
 static void a_session_without_name_has_no_usage(void **state)
 {
 	struct world *w = world_new();
@@ -1189,7 +1582,7 @@ static void a_session_that_was_there_before_counts_from_its_baseline(void **stat
 	read_status(w, 7000, 7000, 0);
 	assert_string_equal(sent(w), "USAGE:1:0:7000/7000");
 	acknowledge(w);
-	assert_int_equal(openvpn_book_event(w->book, &e, OPENVPN_COUNTED), 0);
+	assert_int_equal(openvpn_book_event(w->book, &e, OPENVPN_COUNTED, e.start_ms + 300), 0);
 	assert_string_equal(sent(w), "END@1795337350 USAGE:1:1:7426/7463");
 	acknowledge(w);
 	assert_int_equal(openvpn_book_open(w->book), 0);
@@ -1203,7 +1596,7 @@ static void an_unknown_session_s_bytes_are_news_only_when_nobody_counted(void **
 	struct world *w = world_new();
 
 	(void)state;
-	assert_int_equal(openvpn_book_event(w->book, &e, OPENVPN_COUNTED), 0);
+	assert_int_equal(openvpn_book_event(w->book, &e, OPENVPN_COUNTED, e.start_ms + 300), 0);
 	assert_string_equal(sent(w), "END@1795337350 USAGE:1:1:7426/7463");
 	world_free(w);
 }
@@ -1214,7 +1607,7 @@ static void a_status_file_older_than_an_end_begins_nothing(void **state)
 	struct world *w = world_new();
 
 	(void)state;
-	openvpn_book_readings_begin(w->book);
+	openvpn_book_readings_begin(w->book, INT64_C(1000) * (START_S + 1), 0);
 	openvpn_book_readings_end(w->book);
 	assert_int_equal(hook(w, connect_event()), 0);
 	assert_int_equal(hook(w, e), 0);
@@ -1234,7 +1627,7 @@ static void an_adopted_session_that_leaves_the_file_is_forgotten(void **state)
 	read_status(w, 7000, 7000, 0);
 	acknowledge(w);
 	(void)sent(w);
-	openvpn_book_readings_begin(w->book);
+	openvpn_book_readings_begin(w->book, INT64_C(1000) * (START_S + 1), 0);
 	openvpn_book_readings_end(w->book);
 	assert_string_equal(sent(w), "USAGE:1:1:7000/7000");
 	acknowledge(w);
@@ -1285,6 +1678,9 @@ int main(void)
 		cmocka_unit_test(unfinished_and_foreign_files_are_not_read),
 		cmocka_unit_test(hostile_figures_in_a_status_file_are_passed_over),
 		cmocka_unit_test(a_status_file_counts_once_it_rests),
+		cmocka_unit_test(a_status_file_is_found_on_the_server_s_command_line),
+		cmocka_unit_test(a_status_file_is_found_in_the_server_s_configuration),
+		cmocka_unit_test(a_status_file_is_found_among_the_server_s_open_files),
 		cmocka_unit_test(a_session_is_reported_from_connect_to_disconnect),
 		cmocka_unit_test(an_end_whose_start_was_lost_becomes_a_session),
 		cmocka_unit_test(a_refusal_reaches_the_hook),
@@ -1292,6 +1688,10 @@ int main(void)
 		cmocka_unit_test(a_start_that_nologd_has_already_is_heard),
 		cmocka_unit_test(what_nologd_had_no_room_for_is_sent_again),
 		cmocka_unit_test(what_could_not_be_queued_is_sent_later),
+		cmocka_unit_test(a_restart_that_could_not_be_queued_is_sent_later),
+		cmocka_unit_test(an_end_that_is_ahead_of_nologd_s_clock_is_sent_until_it_is_not),
+		cmocka_unit_test(
+			a_restart_ahead_of_nologd_s_clock_ends_nothing_that_begins_meanwhile),
 		cmocka_unit_test(a_new_daemon_start_time_is_a_restart_once),
 		cmocka_unit_test(a_hook_of_an_older_server_is_no_restart),
 		cmocka_unit_test(a_server_beside_one_that_lives_is_no_restart),
@@ -1303,6 +1703,12 @@ int main(void)
 		cmocka_unit_test(every_session_has_a_meter_of_its_own),
 		cmocka_unit_test(a_reading_never_falls),
 		cmocka_unit_test(a_refused_first_reading_leaves_the_next_one_first),
+		cmocka_unit_test(a_last_reading_behind_a_refused_first_one_counts_on_another_meter),
+		cmocka_unit_test(the_same_when_both_are_refused),
+		cmocka_unit_test(sessions_in_the_status_file_are_alive),
+		cmocka_unit_test(a_refused_session_is_not_kept_alive),
+		cmocka_unit_test(a_line_from_before_a_session_s_connect_is_another_s),
+		cmocka_unit_test(who_leaves_the_sessions_to_another_tells_what_it_has_counted),
 		cmocka_unit_test(a_session_without_name_has_no_usage),
 		cmocka_unit_test(a_session_that_was_there_before_counts_from_its_baseline),
 		cmocka_unit_test(an_unknown_session_s_bytes_are_news_only_when_nobody_counted),
