@@ -605,6 +605,8 @@ def canaries(number=0):
 def test_what_nologd_has_is_nowhere_in_memory_any_more():
     if os.geteuid() != 0:
         nolog.skip("needs root to read the background process's memory")
+    if b"__asan_init" in pathlib.Path(HOOK).read_bytes():
+        nolog.skip("a sanitizer keeps copies of the environment and of the stack")
     for with_file in (False, True):
         with Stage() as s, Server(s.run) as server:
             text = status_text(100, 200).replace("alice", "canaryname-zq81x0")
