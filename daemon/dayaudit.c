@@ -6,9 +6,9 @@
  * Another process than the daemon, perhaps while that is running: it reads
  * through LMDB's lock file, and opens files under a shared lock of their
  * directory, so that none is replaced meanwhile.  A file is looked at again
- * when it changed under its eyes.  What a daemon leaves while it works, blocks
- * of runs that are coming or going, does not belong into a store at rest.
- * Changes nothing.
+ * when it changed under its eyes.  What a daemon has in a file while it works,
+ * blocks of runs that are coming or going, is told of a store at rest: there it
+ * was left by one that ended.  Changes nothing.
  */
 #include "days.h"
 
@@ -47,11 +47,16 @@ struct audit {
 
 #define LIST_MAX 64
 
-static void find(struct audit *a, uint64_t block, const char *what)
+static void find_kind(struct audit *a, int kind, uint64_t block, const char *what)
 {
 	if (a->findings < LIST_MAX)
-		(void)fault_set(&a->list[a->findings], -EBADMSG, a->name, block, what);
+		(void)fault_set(&a->list[a->findings], kind, a->name, block, what);
 	a->findings++;
+}
+
+static void find(struct audit *a, uint64_t block, const char *what)
+{
+	find_kind(a, -EBADMSG, block, what);
 }
 
 static int get(struct audit *a, uint64_t number, uint8_t *out, size_t max)
@@ -157,6 +162,19 @@ static enum block_kind block_kind(const struct day *d, uint64_t number)
 	return BLOCK_OF_NO_RUN;
 }
 
+/* A block of no run is at least one of this day's: 1, 0 when it was told, -ENOKEY. */
+static int check_stray(struct audit *a, uint64_t number)
+{
+	uint8_t bytes[DAYBLOCK_SIZE];
+	int r = dayread_get(&a->read, number, bytes, sizeof(bytes));
+
+	seal_wipe(bytes, sizeof(bytes));
+	if (r >= 0 || r == -ENOKEY)
+		return r < 0 ? r : 1;
+	find(a, number, "a block that no run has, and that cannot be opened");
+	return 0;
+}
+
 static int check_numbers(struct audit *a)
 {
 	uint64_t number = 0, stray = 0;
@@ -179,7 +197,9 @@ static int check_numbers(struct audit *a)
 			find(a, number, "a block that no run has");
 			break;
 		case BLOCK_OF_NO_RUN: /* said once */
-			stray = stray ? stray : number;
+			r = check_stray(a, number);
+			if (r > 0)
+				stray = stray ? stray : number;
 			break;
 		}
 		if (number++ == UINT64_MAX)
@@ -187,7 +207,9 @@ static int check_numbers(struct audit *a)
 	}
 	/* Of a run that is being written, or was merged and is being deleted. */
 	if (r >= 0 && stray && !dayset_held(&a->set))
-		find(a, stray, "a block of a run that is not in the manifest");
+		find_kind(a, -EAGAIN, stray,
+			  "holds blocks of a run that was being written or merged: the next start "
+			  "removes them");
 	return r < 0 ? r : 0;
 }
 
@@ -202,6 +224,8 @@ static int check_open_file(struct audit *a)
 	}
 	if (fault.error)
 		find(a, 0, fault.what);
+	if (a->day->through > a->sum.through)
+		a->sum.through = a->day->through;
 	a->blocks += day_manifest_blocks(a->day->servers.n, 0);
 	for (uint32_t i = 0; r == 0 && i < a->day->n; i++)
 		r = check_run(a, a->day->runs[i]);
@@ -357,7 +381,7 @@ static int audit_keys(struct audit *a)
 	a->findings = a->blocks = a->rows = 0;
 	for (size_t i = 0; r == 0 && i < keys.n; i++) {
 		dayfile_fault_name(a->name, keys.days[i]);
-		find(a, 0, "is missing: the keyring has its key");
+		find_kind(a, -ENOENT, 0, "is missing: the keyring has its key");
 	}
 	if (r == 0)
 		tell(a);

@@ -127,9 +127,17 @@ void days_stats(struct days *d, struct days_stats *out);
  * the manifest is there and opens, no other is, every row lies within the
  * day, sorted, its server in the dictionary, no file beside the expected.
  * finding is called for each; returns the number of findings or -errno.
+ *
+ * Two kinds of finding are for the caller to judge.  -ENOENT: a day has a key
+ * and no file; that is in order while the day's rows wait in the journal.
+ * -EAGAIN: sealed blocks of a run that a daemon which ended left behind; the
+ * next one removes them.  All others have -EBADMSG.  Nor does it see the
+ * journal: the number of its last batch, read after this, must not be below
+ * through, or it is an older one than the days (days_check_last()).
  */
 struct days_audit {
 	uint64_t files, blocks, rows, findings;
+	uint64_t through; /* the highest batch up to which a day says that it is complete */
 };
 typedef void days_finding_fn(const struct fault *finding, void *arg);
 typedef void days_progress_fn(int32_t day, const struct days_audit *so_far, void *arg);

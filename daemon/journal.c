@@ -24,6 +24,7 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BLOCK_EFFECTS 83
@@ -331,8 +332,12 @@ static bool lock_file_there(const char *path)
 static int open_readonly(struct journal *j, int fd, struct fault *fault)
 {
 	bool locked = lock_file_there(j->path);
-	int checked = check_still(j, fd, fault);
-	int r;
+	struct stat st;
+	int checked, r;
+
+	if (fstat(fd, &st) == 0 && st.st_size == 0) /* to LMDB it would be a new one */
+		return fault_set(fault, -EBADMSG, j->name, 0, "empty file");
+	checked = check_still(j, fd, fault);
 
 	if (checked == -EAGAIN && !locked)
 		return fault_set(fault, -EBUSY, j->name, 0, "it is being written by others");

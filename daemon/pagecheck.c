@@ -576,13 +576,22 @@ int pagecheck_fd(int fd, const char *name, bool deep, struct pagecheck_result *o
 
 int pagecheck_txn(int fd, uint64_t *txn)
 {
+	uint64_t unused;
+
+	return pagecheck_newest(fd, txn, &unused);
+}
+
+int pagecheck_newest(int fd, uint64_t *txn, uint64_t *last_page)
+{
 	struct walk w;
 	struct meta m = { 0 };
 	int r = walk_begin(&w, fd, "", NULL);
 
 	if (r > 0)
 		r = metas_read(&w, &m);
-	if (r == 0)
+	if (r == 0) {
 		*txn = m.txn;
+		*last_page = m.last;
+	}
 	return r;
 }

@@ -41,5 +41,7 @@ int pagecheck_fd(int fd, const char *name, bool deep, struct pagecheck_result *o
 		 struct fault *fault);
 /* The number of the newest transaction; -EBADMSG when the meta pages do not say. */
 int pagecheck_txn(int fd, uint64_t *txn);
+/* The same, and the highest page that it has allocated. */
+int pagecheck_newest(int fd, uint64_t *txn, uint64_t *last_page);
 
 #endif

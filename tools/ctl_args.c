@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdarg.h>
 
+#define COLUMNS 80
+
 /* How the text of an option is read; out is the member of struct ctl_args. */
 struct kind {
 	int (*read)(void *out, const char *text); /* 0, -EINVAL, -ERANGE */
@@ -85,6 +87,7 @@ static int read_duration(void *out, const char *text)
 
 static const struct kind flag = { NULL, NULL, NULL };
 static const struct kind path = { read_text, "is empty; name a directory", "" };
+static const struct kind file = { read_text, "is empty; name a file", "" };
 static const struct kind server_id = {
 	read_server, "is no server ID; 1 to 16 of a-z, 0-9, '.' and '-' are expected", ""
 };
@@ -126,7 +129,7 @@ static const struct option options[CTL_OPTIONS] = {
 	[CTL_RUN] = { "--run", "DIR", &path, MEMBER(run), 0, 0,
 		      "nologd's sockets are there (/run/nologd)" },
 	[CTL_JSON] = { "--json", NULL, &flag, 0, 0, 0, "one JSON object a line" },
-	[CTL_HELP] = { "--help", NULL, &flag, 0, 0, 0, "says this" },
+	[CTL_HELP] = { "--help", NULL, &flag, 0, 0, 0, "says this; so does -h" },
 	[CTL_VERSION] = { "--version", NULL, &flag, 0, 0, 0, "the version" },
 	[CTL_SERVER] = { "--server", "S", &server_id, MEMBER(server), 0, 0, "the VPN server's ID" },
 	[CTL_HANDLE] = { "--handle", "H", &number, MEMBER(handle), 0, 0,
@@ -135,7 +138,7 @@ static const struct option options[CTL_OPTIONS] = {
 	[CTL_AT] = { "--at", "TIME", &instant, MEMBER(at_ms), 0, CTL_BIT(FROM) | CTL_BIT(TO),
 		     "when it was; RFC 3339 with its offset, or @seconds" },
 	[CTL_SLACK] = { "--slack", "DURATION", &duration, MEMBER(slack_ms), CTL_BIT(AT), 0,
-			"so much before and after --at as well: 500ms, 5s, 10min, 2h, 90d" },
+			"as much before and after --at: 500ms, 5s, 10min, 2h, 90d" },
 	[CTL_FROM] = { "--from", "TIME", &instant, MEMBER(from_ms), 0, 0, "first instant" },
 	[CTL_TO] = { "--to", "TIME", &instant, MEMBER(to_ms), 0, 0, "last instant" },
 	[CTL_RX] = { "--rx", "BYTES", &number, MEMBER(rx), 0, 0, "bytes in" },
@@ -147,11 +150,13 @@ static const struct option options[CTL_OPTIONS] = {
 	[CTL_LAST] = { "--last", NULL, &flag, 0, CTL_BIT(METER), 0,
 		       "last reading: closes the meter" },
 	[CTL_STREAM] = { "--stream", "N", &stream_number, MEMBER(stream), 0, 0,
-			 "resumes this stream: what is durable of it is not sent again" },
+			 "resumes this stream: what is durable is not sent again" },
 	[CTL_LIMIT] = { "--limit", "BYTES", &number, MEMBER(limit), 0, 0,
 			"exit status 1 when the total is over it" },
 	[CTL_STATE] = { "--state", "DIR", &path, MEMBER(state), 0, 0,
 			"the store, live or a copy (/var/lib/nologd)" },
+	[CTL_KEYRING] = { "--keyring", "FILE", &file, MEMBER(keyring), 0, 0,
+			  "its keyring, where that lies elsewhere" },
 	[CTL_PREFIX] = { NULL, "IP[/LEN]", &prefix, MEMBER(prefix), 0, 0,
 			 "the address or prefix that is looked up" },
 };
@@ -202,6 +207,8 @@ int ctl_args_value(struct ctl_args *a, enum ctl_option option, const char *what,
 /* The option that word names, with its value if that is glued to it; CTL_OPTIONS: none. */
 static unsigned find(const char *word, const char **value)
 {
+	if (strcmp(word, "-h") == 0)
+		return CTL_HELP;
 	for (unsigned i = 0; i < CTL_OPTIONS; i++) {
 		size_t n = options[i].name ? strlen(options[i].name) : 0;
 
@@ -291,17 +298,26 @@ int ctl_args_check(const struct ctl_args *a, unsigned needs, char error[CTL_ERRO
 	return 0;
 }
 
-void ctl_args_synopsis(FILE *out, unsigned needs, unsigned may)
+void ctl_args_synopsis(FILE *out, unsigned needs, unsigned may, size_t column)
 {
+	static const char indent[] = "\n      ";
+
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned i = 0; i < CTL_OPTIONS; i++) {
 			const struct option *o = &options[i];
+			char word[48];
 
 			if (!((pass ? may & ~needs : needs) & 1u << i))
 				continue;
-			(void)fprintf(out, " %s%s%s%s%s", pass ? "[" : "", o->name ? o->name : "",
-				      o->name && o->value ? " " : "", o->value ? o->value : "",
-				      pass ? "]" : "");
+			(void)snprintf(word, sizeof(word), " %s%s%s%s%s", pass ? "[" : "",
+				       o->name ? o->name : "", o->name && o->value ? " " : "",
+				       o->value ? o->value : "", pass ? "]" : "");
+			if (column + strlen(word) > COLUMNS) {
+				(void)fputs(indent, out);
+				column = sizeof(indent) - 2;
+			}
+			(void)fputs(word, out);
+			column += strlen(word);
 		}
 }
 

@@ -35,6 +35,7 @@ enum ctl_option {
 	CTL_STREAM,
 	CTL_LIMIT,
 	CTL_STATE,
+	CTL_KEYRING,
 	CTL_PREFIX, /* the one that is a word of its own: IP[/LEN] */
 	CTL_OPTIONS,
 };
@@ -56,6 +57,7 @@ struct ctl_args {
 
 	const char *run; /* borrowed from the words, like state */
 	const char *state;
+	const char *keyring;
 	uint8_t server[NOLOG_SERVER_SIZE];
 	uint64_t handle;
 	uint8_t ip[NOLOG_IP_SIZE];
@@ -87,8 +89,8 @@ int ctl_args_value(struct ctl_args *a, enum ctl_option option, const char *what,
 /* 0, or -EINVAL when one of needs is missing or an option stands without the one it belongs to. */
 int ctl_args_check(const struct ctl_args *a, unsigned needs, char error[CTL_ERROR_TEXT]);
 
-/* "--server S --handle H [--at TIME]" */
-void ctl_args_synopsis(FILE *out, unsigned needs, unsigned may);
+/* " --server S --handle H [--at TIME]", broken into lines; it begins in that column. */
+void ctl_args_synopsis(FILE *out, unsigned needs, unsigned may, size_t column);
 /* A line for each option of the set. */
 void ctl_args_describe(FILE *out, unsigned set);
 

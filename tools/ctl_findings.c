@@ -77,25 +77,25 @@ static void print_block(FILE *out, const struct fault *f, bool json)
 		(void)fprintf(out, ", block %llu", block);
 }
 
-void ctl_findings_print(FILE *out, const struct ctl_findings *f, bool json)
+void ctl_findings_print(FILE *out, const struct ctl_findings *f, const char *kind, bool json)
 {
 	for (size_t i = 0; i < f->n; i++) {
 		const struct fault *one = &f->at[i];
 
 		if (json) {
-			(void)fputs("{\"finding\":", out);
+			(void)fprintf(out, "{\"%s\":", kind);
 			ctl_json_text(out, one->what);
 			(void)fputs(",\"file\":", out);
 			ctl_json_text(out, one->file);
 			print_block(out, one, true);
 			(void)fputs("}\n", out);
 		} else {
-			(void)fputs("finding: ", out);
+			(void)fprintf(out, "%s: ", kind);
 			ctl_plain_text(out, one->file);
 			print_block(out, one, false);
 			(void)fprintf(out, ": %s\n", one->what);
 		}
 	}
 	if (f->more > 0 && !json)
-		(void)fprintf(out, "finding: and %zu more\n", f->more);
+		(void)fprintf(out, "%s: and %zu more\n", kind, f->more);
 }

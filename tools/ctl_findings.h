@@ -24,6 +24,7 @@ void ctl_findings_add(struct ctl_findings *f, const struct fault *fault);
 void ctl_findings_back(struct ctl_findings *f, size_t n);
 void ctl_findings_done(struct ctl_findings *f);
 size_t ctl_findings_count(const struct ctl_findings *f);
-void ctl_findings_print(FILE *out, const struct ctl_findings *f, bool json);
+/* A line each; kind is what each is called. */
+void ctl_findings_print(FILE *out, const struct ctl_findings *f, const char *kind, bool json);
 
 #endif

@@ -230,10 +230,14 @@ void ctl_records_candidates(FILE *out, const struct ctl_record *records, size_t 
 {
 	char text[NOLOG_PREFIX_TEXT] = "";
 	const char *where = "shared exits";
-	size_t candidates = 0;
+	size_t candidates = 0, parts = 0;
 
-	for (size_t i = 0; i < n; i++)
-		candidates += (records[i].code & NOLOG_RECORD_CANDIDATE) != 0;
+	for (size_t i = 0; i < n; i++) {
+		bool candidate = (records[i].code & NOLOG_RECORD_CANDIDATE) != 0;
+
+		candidates += candidate;
+		parts += candidate && (records[i].code & NOLOG_RECORD_PART);
+	}
 	if (candidates == 0)
 		return;
 	if (asked)
@@ -243,8 +247,15 @@ void ctl_records_candidates(FILE *out, const struct ctl_record *records, size_t 
 		where = "the shared exit ";
 	else if (asked)
 		where = "shared exits in ";
-	(void)fprintf(out, "%zu candidate%s behind %s%s; %s cannot be told\n", candidates,
-		      candidates > 1 ? "s" : "", where, text,
+	if (parts) /* how many sessions they make is what could not be told */
+		(void)fprintf(out,
+			      "%zu record%s of candidates behind %s%s, %zu of them parts of "
+			      "sessions over midnight; ",
+			      candidates, candidates > 1 ? "s" : "", where, text, parts);
+	else
+		(void)fprintf(out, "%zu candidate%s behind %s%s; ", candidates,
+			      candidates > 1 ? "s" : "", where, text);
+	(void)fprintf(out, "%s cannot be told\n",
 		      candidates > 1 ? "which one it was" : "whether it was this one");
 }
 

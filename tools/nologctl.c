@@ -35,8 +35,9 @@ struct command {
 };
 
 #define EVENT_WHEN "Without --at it happened now.\n"
-#define ACCOUNT \
-	"The account's name is the one line on standard input; only its hash leaves this process.\n"
+#define ACCOUNT                                                                        \
+	"The account's name is the one line on standard input; only its hash leaves\n" \
+	"this process.\n"
 
 static const struct command commands[] = {
 	{ "start", ctl_one_event, CTL_BIT(SERVER) | CTL_START_NEEDS, CTL_START_MAY, NULL,
@@ -51,13 +52,13 @@ static const struct command commands[] = {
 	  "many events from standard input, each once",
 	  "Lines: start --handle H --ip IP [--at TIME]      end --handle H [--at TIME]\n"
 	  "       session --ip IP --from TIME --to TIME     alive --handle H [--at TIME]\n"
-	  "       restart [--at TIME]                       usage ACCOUNT RX TX [METER [first] "
-	  "[last]]\n"
+	  "       usage ACCOUNT RX TX [METER [first] [last]]     restart [--at TIME]\n"
 	  "Blank lines and those that begin with # are passed over.\n" },
 	{ "lookup", ctl_lookup, 0,
 	  CTL_BIT(PREFIX) | CTL_BIT(SERVER) | CTL_BIT(AT) | CTL_BIT(SLACK) | CTL_BIT(FROM) |
 		  CTL_BIT(TO),
-	  " IP[/LEN] | --server S [IP[/LEN]]  [--at TIME [--slack DURATION] | --from TIME --to TIME]",
+	  " IP[/LEN] | --server S [IP[/LEN]]\n"
+	  "       [--at TIME [--slack DURATION] | --from TIME --to TIME]",
 	  "sessions by address, server and time; exit 1: none",
 	  "Without a time: everything kept.\n" },
 	{ "quota", ctl_quota, 0, CTL_BIT(LIMIT), NULL,
@@ -65,7 +66,7 @@ static const struct command commands[] = {
 	{ "status", ctl_status, 0, 0, NULL, "how nologd is", "" },
 	{ "metrics", ctl_metrics, 0, 0, NULL, "the same as OpenMetrics text", "" },
 	{ "policy", ctl_policy, 0, 0, NULL, "what is kept, where, for what, for how long", "" },
-	{ "audit", ctl_audit, 0, CTL_BIT(STATE), NULL,
+	{ "audit", ctl_audit, 0, CTL_BIT(STATE) | CTL_BIT(KEYRING), NULL,
 	  "verifies the whole store, live or a copy; exit 1: a finding", "" },
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -85,17 +86,18 @@ static void help(void)
 		(void)printf("  %-8s  %s\n", commands[i].name, commands[i].summary);
 	(void)puts("");
 	ctl_args_describe(stdout, CTL_GLOBAL | CTL_BIT(VERSION));
-	(void)puts("\nnologctl COMMAND --help says more.  Exit status: 0 yes, 1 a negative answer, "
-		   "2 error.");
+	(void)puts("\nnologctl COMMAND --help says more.\n"
+		   "Exit status: 0 yes, 1 a negative answer, 2 error.");
 }
 
 static void command_help(const struct command *c)
 {
-	(void)printf("usage: nologctl [--run DIR] [--json] %s", c->name);
+	int n = printf("usage: nologctl [--run DIR] [--json] %s", c->name);
+
 	if (c->synopsis)
 		(void)fputs(c->synopsis, stdout);
 	else
-		ctl_args_synopsis(stdout, c->needs, c->may);
+		ctl_args_synopsis(stdout, c->needs, c->may, n > 0 ? (size_t)n : 0);
 	(void)printf("\n%s\n\n", c->summary);
 	ctl_args_describe(stdout, c->needs | c->may | CTL_GLOBAL);
 	if (*c->more)

@@ -87,9 +87,14 @@ def wrong(run, *args, said, stdin=""):
 # --- The command line -------------------------------------------------------
 
 def test_help_and_version_need_nothing():
-    for args in ((), ("lookup",), ("report",), ("audit",)):
+    commands = ("start", "end", "session", "usage", "report", "lookup", "quota", "status", "metrics", "policy", "audit")
+    for args in ((), *((c,) for c in commands)):
         result = ctl(*args, "--help", expect=0)
         assert "usage: nologctl" in result.out and result.err == "", result
+        assert all(len(line) <= 80 for line in result.out.splitlines()), result.out
+        assert ctl(*args, "-h", expect=0).out == result.out
+    said = subprocess.run([nolog.program("nologd"), "--help"], capture_output=True, text=True, check=True).stdout
+    assert all(len(line) <= 80 for line in said.splitlines()), said
     assert re.match(r"nologctl \d+\.\d+", ctl("--version", expect=0).out)
 
 
