@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define IN_FLIGHT_MAX 8192u	    /* frames of a connection that are not yet answered */
+#define USAGE_IN_FLIGHT_MAX 65536u  /* where that takes a tick, or as many frames as this */
 #define READ_FRAMES 1024u	    /* of one recv(2) */
 #define OUT_BYTES_MAX (256u * 1024) /* of a connection before it is read no further */
 #define PATIENCE_S 30		    /* for a peer that does not read what it asked for */
@@ -549,6 +550,12 @@ static void ask_lookup(struct conn *c, const uint8_t *frame)
 	queue_ring(q);
 }
 
+/* Frames that it may yet send before some are answered. */
+static uint32_t window(const struct conn *c)
+{
+	return (c->role == NOLOG_ROLE_USAGE ? USAGE_IN_FLIGHT_MAX : IN_FLIGHT_MAX) - c->in_flight;
+}
+
 /* How many frames may be read from it now. */
 static size_t read_room(struct conn *c)
 {
@@ -569,8 +576,8 @@ static size_t read_room(struct conn *c)
 		break;
 	}
 	room = queue_room(queue_of(c));
-	if (room > IN_FLIGHT_MAX - c->in_flight)
-		room = IN_FLIGHT_MAX - c->in_flight;
+	if (room > window(c))
+		room = window(c);
 	return room < READ_FRAMES ? room : READ_FRAMES;
 }
 

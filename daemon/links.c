@@ -103,11 +103,31 @@ struct link *links_next(struct links *l, const struct link *after)
 	return NULL;
 }
 
-enum link_verdict link_sequence(struct link *k, uint64_t seq)
+static bool fits(const struct link *k, uint64_t seq)
 {
 	if (seq == 0)
-		return LINK_REFUSE; /* also what comes after the last number there is */
-	if (k->first ? seq - 1 > k->taken_to : seq != k->next)
+		return false; /* also what comes after the last number there is */
+	return k->first ? seq - 1 <= k->taken_to : seq == k->next;
+}
+
+bool link_wait(struct link *k, uint64_t seq)
+{
+	bool expected = k->waiting ? seq != 0 && seq == k->coming : fits(k, seq);
+
+	k->coming = seq + 1;
+	k->waiting++;
+	return expected;
+}
+
+void link_again(struct link *k)
+{
+	k->next--;
+	k->taken_to--;
+}
+
+enum link_verdict link_sequence(struct link *k, uint64_t seq)
+{
+	if (!fits(k, seq))
 		return LINK_REFUSE;
 	k->first = false;
 	k->next = seq + 1;

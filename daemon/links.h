@@ -23,6 +23,7 @@ struct link {
 	bool moved;	       /* its stream's position changed in this batch */
 	bool first;	       /* no frame yet: may begin anywhere up to taken_to + 1 */
 	uint32_t waiting;      /* its frames in the batch in the making */
+	uint64_t coming;       /* if any: the number that has to come behind them */
 	uint32_t done;	       /* requests finished since the last answer that said so */
 	uint64_t taken_to;     /* the last number taken */
 	uint64_t next;	       /* the number that has to come */
@@ -45,5 +46,12 @@ struct link *links_next(struct links *l, const struct link *after);
 enum link_verdict { LINK_TAKE, LINK_REPEAT, LINK_REFUSE };
 /* Judges and takes a number. */
 enum link_verdict link_sequence(struct link *k, uint64_t seq);
+/* The number taken last comes once more: there is more of its event. */
+void link_again(struct link *k);
+/*
+ * A frame with that number waits now behind the others of its link.  False: it
+ * will be refused when its turn comes.
+ */
+bool link_wait(struct link *k, uint64_t seq);
 
 #endif

@@ -122,6 +122,15 @@ static int apply(void *arg, const struct effect *e, int64_t running_ms)
 	return usage_apply(b->usage, e, running_ms);
 }
 
+static int replayed(void *arg, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n)
+{
+	(void)batch;
+	(void)effects;
+	(void)n;
+	show(arg);
+	return 0;
+}
+
 static void committed(void *arg, uint64_t batch, const struct effects *effects)
 {
 	(void)arg;
@@ -373,6 +382,7 @@ int usagebook_new(struct usagebook **out, struct keyring *keyring, struct clock 
 		.expire_ms = expire_ms,
 		.live = live,
 		.apply = apply,
+		.replayed = replayed,
 		.committed = committed,
 		.flushed = flushed,
 		.flush = flush,

@@ -430,7 +430,9 @@ static bool take_one(struct writer *w, const struct request *r)
 			return true;
 		if (!w->pending_n)
 			w->pending_since = running(w);
-		k->waiting++;
+		/* What ends the connection does not wait for the tick. */
+		if (!link_wait(k, nolog_get64(r->u.frame + 8)))
+			w->force = true;
 		w->pending[w->pending_n++] = *r;
 		return true;
 	case REQUEST_REFUSE:

@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from nolog import (Daemon, Frame, Workspace, account, main,  # noqa: E402
-                   OVER_CAPACITY, USAGE_FIRST, USAGE_LAST)
+                   BAD_SEQUENCE, OVER_CAPACITY, USAGE_FIRST, USAGE_LAST)
 
 FAST = "[usage]\ntick = 50ms\n"
 TRUST = FAST + "[clock]\ntrust = always\n"
@@ -124,6 +124,41 @@ def test_usage_is_committed_on_its_tick_and_at_the_end():
         assert d.wait() == 0
         d.start()
         assert total(d, "alice") == (2, 4)
+
+
+def test_one_connection_fills_a_commit_before_its_tick():
+    every = 65536
+    with Workspace() as w, Daemon(w.state, w.run, "[usage]\ntick = 60s\n") as d:
+        with d.reporter("usage", "nl-1", stream=4) as c:
+            c.sock.setblocking(True)
+            c.sock.settimeout(30)
+            c.sock.sendall(b"".join(Frame("USAGE", seq=i + 1, account="alice", rx=1, tx=2).pack()
+                                    for i in range(every)))
+            c.sync(every, timeout=30)
+            assert total(d, "alice") == (every, 2 * every)
+        assert d.status()["usage_frames_total"] == every
+
+
+def test_what_is_out_of_sequence_does_not_wait_for_the_tick():
+    with Workspace() as w, Daemon(w.state, w.run, "[usage]\ntick = 60s\n") as d:
+        with d.reporter("usage", "nl-1", stream=4) as c:
+            use(c, "alice", 1, 2)
+            c.send(Frame("USAGE", seq=3, account="alice", rx=4, tx=4))
+            answers = c.recv_all(timeout=10)
+            assert [(f.name, f.seq, f.code) for f in answers] == [
+                ("ACK", 1, 0), ("REFUSED", 3, BAD_SEQUENCE)], answers
+        assert total(d, "alice") == (1, 2)
+
+
+def test_the_accounts_are_told_at_the_start():
+    with Workspace() as w, Daemon(w.state, w.run, FAST) as d:
+        with d.reporter("usage", "nl-1") as c:
+            for i in range(7):
+                use(c, f"account {i}", 1, 1)
+            c.sync()
+        d.kill9()
+        d.start()
+        assert "started: 0 open sessions, 7 accounts" in d.logs(), d.logs()
 
 
 def test_the_turn_of_the_month():

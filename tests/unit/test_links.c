@@ -61,6 +61,41 @@ static void refuses_zero_and_a_wrap(void **state)
 	assert_int_equal(link_sequence(&k, UINT64_MAX), LINK_REFUSE);
 }
 
+static void knows_of_a_gap_before_its_turn(void **state)
+{
+	struct link k = { .first = true, .taken_to = 10 };
+
+	(void)state;
+	assert_true(link_wait(&k, 9)); /* a repeat */
+	assert_true(link_wait(&k, 10));
+	assert_false(link_wait(&k, 12));
+	assert_int_equal(k.waiting, 3);
+	k = (struct link){ .next = 5, .taken_to = 4 };
+	assert_false(link_wait(&k, 6));
+	k.waiting = 0;
+	assert_false(link_wait(&k, 0));
+	k.waiting = 0;
+	assert_true(link_wait(&k, 5));
+	assert_true(link_wait(&k, 6));
+	k = (struct link){ .next = UINT64_MAX, .taken_to = UINT64_MAX - 1 };
+	assert_true(link_wait(&k, UINT64_MAX));
+	assert_false(link_wait(&k, 0)); /* it wraps */
+}
+
+static void takes_a_number_once_more_when_there_is_more(void **state)
+{
+	struct link k = { .first = true };
+
+	(void)state;
+	for (uint64_t seq = 1; seq < 3; seq++) {
+		assert_int_equal(link_sequence(&k, seq), LINK_TAKE);
+		link_again(&k);
+		assert_int_equal(k.taken_to, seq - 1);
+		assert_int_equal(link_sequence(&k, seq + 1), LINK_REFUSE);
+		assert_int_equal(link_sequence(&k, seq), LINK_TAKE);
+	}
+}
+
 static void finds_by_slot_and_generation(void **state)
 {
 	struct links *l = NULL;
@@ -107,6 +142,8 @@ int main(void)
 		cmocka_unit_test(may_begin_earlier_after_a_reconnect),
 		cmocka_unit_test(may_not_begin_later_than_the_next),
 		cmocka_unit_test(refuses_zero_and_a_wrap),
+		cmocka_unit_test(knows_of_a_gap_before_its_turn),
+		cmocka_unit_test(takes_a_number_once_more_when_there_is_more),
 		cmocka_unit_test(finds_by_slot_and_generation),
 		cmocka_unit_test(finds_the_living_link_of_a_stream),
 	};

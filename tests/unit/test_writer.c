@@ -754,6 +754,28 @@ static void stream_zero_keeps_no_position(void **state)
 	assert_int_equal(atomic_load(&p->book.decided), 4);
 }
 
+static void what_is_out_of_sequence_behind_others_does_not_wait_for_the_tick(void **state)
+{
+	struct place *p = *state;
+
+	start(p, 60000);
+	hello(p, 1, 7);
+	expect_welcome(p, 1, 0);
+	report(p, 1, 1, 2);
+	report(p, 1, 3, 4);
+	expect_nothing(p);
+	report(p, 1, 6, 7);
+	expect_ack(p, 1, 4, 5); /* and that it is done with the one that is refused */
+	expect_refused(p, 1, NOLOG_BAD_SEQUENCE, 6, true);
+	hello(p, 2, 8); /* numbers that are repeated are in sequence */
+	expect_welcome(p, 2, 0);
+	report(p, 2, 1, 3);
+	expect_nothing(p);
+	report(p, 2, 3, 3);
+	expect_ack(p, 2, 3, 4);
+	expect_refused(p, 2, NOLOG_BAD_SEQUENCE, 3, true);
+}
+
 /* --- Two links with one stream --- */
 
 static void the_newer_link_of_a_stream_wins(void **state)
@@ -1366,6 +1388,7 @@ int main(void)
 		TEST(a_frame_that_cannot_be_is_refused_before_any_greeting),
 		TEST(gaps_and_zero_are_out_of_sequence),
 		TEST(after_the_last_number_there_is_none),
+		TEST(what_is_out_of_sequence_behind_others_does_not_wait_for_the_tick),
 		TEST(what_is_repeated_is_only_acknowledged),
 		TEST(stream_zero_keeps_no_position),
 		TEST(the_newer_link_of_a_stream_wins),
