@@ -213,6 +213,20 @@ static int check_numbers(struct audit *a)
 	return r < 0 ? r : 0;
 }
 
+/* What the keyring has noted of the day, and its file would not tell. */
+static void check_mark(struct audit *a)
+{
+	uint32_t times = 0;
+	bool lost = false;
+
+	if (!keyring_day_mark(a->set.home.keyring, a->day->number, &times, &lost))
+		return;
+	if ((a->day->generation & KEYRING_TIMES_MAX) < times)
+		find(a, 0, "is older than it was: what is not in the journal any more is lost");
+	else if (lost)
+		find(a, 0, "was found missing, or older than it had been: rows of it may be lost");
+}
+
 static int check_open_file(struct audit *a)
 {
 	struct fault fault = { 0 };
@@ -224,6 +238,7 @@ static int check_open_file(struct audit *a)
 	}
 	if (fault.error)
 		find(a, 0, fault.what);
+	check_mark(a);
 	if (a->day->through > a->sum.through)
 		a->sum.through = a->day->through;
 	a->blocks += day_manifest_blocks(a->day->servers.n, 0);
@@ -380,8 +395,15 @@ static int audit_keys(struct audit *a)
 	}
 	a->findings = a->blocks = a->rows = 0;
 	for (size_t i = 0; r == 0 && i < keys.n; i++) {
+		uint32_t times = 0;
+		bool lost = false;
+
 		dayfile_fault_name(a->name, keys.days[i]);
-		find_kind(a, -ENOENT, 0, "is missing: the keyring has its key");
+		(void)keyring_day_mark(a->set.home.keyring, keys.days[i], &times, &lost);
+		if (times || lost)
+			find(a, 0, "is missing: what is not in the journal any more is lost");
+		else
+			find_kind(a, -ENOENT, 0, "is missing: the keyring has its key");
 	}
 	if (r == 0)
 		tell(a);

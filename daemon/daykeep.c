@@ -175,9 +175,9 @@ static int check_mark(struct daykeep *k, int32_t number)
 	if (d && d->asides)
 		what = NULL; /* another file than the one that was noted, and every answer says so */
 	else if (times && (!d || !d->exists))
-		what = "is missing: its rows are lost";
+		what = "is missing: what is not in the journal any more is lost";
 	else if (d && d->exists && !d->damaged && (d->generation & KEYRING_TIMES_MAX) < times)
-		what = "is older than it was: rows of it are lost";
+		what = "is older than it was: what is not in the journal any more is lost";
 	if (!what && !lost)
 		return 0;
 	if (!d)

@@ -4,6 +4,7 @@
 """nologctl audit: what a start would refuse, and what lies where nothing may, is found;
 what a daemon leaves, alive or killed, is not."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -80,6 +81,33 @@ def test_a_journal_older_than_the_days_is_found_as_a_start_refuses_it():
         unsound(w.state, "sessions.mdb", words="older than the days", text=True)
 
 
+def test_a_day_s_file_that_is_older_or_missing_is_found_and_stays_said():
+    today = time.strftime("%Y-%m-%d", time.gmtime(now_ms() / 1000 - 1))
+    name = f"days/{today}.mdb"
+    for take_away in (False, True):
+        with Workspace() as w:
+            d = filled(w)
+            old = (w.state / name).read_bytes()
+            with d:
+                d.report("nl-1", session("10.10.0.1"))
+            sound(w.state)
+            if take_away:
+                (w.state / name).unlink()
+            else:
+                (w.state / name).write_bytes(old)
+            unsound(w.state, name, words="lost", text=True)
+            with d:  # it says so, serves what there is, and says so to whoever asks
+                assert ("missing" if take_away else "older") in d.logs()
+                records, done = d.lookup("10.8.0.3")
+                assert (len(records), done.code) == (1, 1)  # from the journal, too
+                d.report("nl-1", session("10.10.0.2"))
+                assert d.lookup("10.10.0.2")[1].code == 1
+            unsound(w.state, name, words="may be lost")
+            with d:
+                records, done = d.lookup("10.10.0.2")
+                assert (len(records), done.code) == (1, 1)
+
+
 def test_a_store_under_load_is_sound_all_the_while():
     """With days that are written, merged and rewritten at every stop, and journals that are cut."""
     with Workspace() as w:
@@ -119,6 +147,13 @@ def test_a_daemon_that_is_killed_leaves_a_sound_store():
 
 # --- A day that has a key and no file ----------------------------------------------
 
+def unmark(keyring):
+    """Takes out of a keyring how often the days' files had been written (keyslot.c)."""
+    raw = keyring.read_bytes()
+    slots = [raw[:3696] + bytes(368), raw[4096:4096 + 3696] + bytes(368)]
+    keyring.write_bytes(b"".join(s + hashlib.blake2b(s, digest_size=32).digest() for s in slots))
+
+
 def killed_before_the_days_file(w):
     """As after a SIGKILL between the making of a day's key and its file: the journal has its rows."""
     d = Daemon(w.state, w.run, FAST).start()
@@ -130,6 +165,7 @@ def killed_before_the_days_file(w):
     for p in days:
         p.unlink()
     (w.state / "sessions.mdb").write_bytes(before)
+    unmark(w.state / "keyring")
     return d, file
 
 
@@ -154,6 +190,8 @@ def test_a_key_without_a_file_and_without_its_sessions_is_a_finding():
         for p in (w.state / "days").iterdir():
             p.unlink()
         (w.state / "sessions.mdb").write_bytes(before)
+        unsound(w.state, f"days/{name}", words="is missing: what is not in the journal")
+        unmark(w.state / "keyring")
         unsound(w.state, f"days/{name}", words="is missing: the keyring has its key")
 
 
