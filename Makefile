@@ -155,7 +155,7 @@ DAEMON_SRC := $(wildcard $(addprefix daemon/, \
 	sessions.c usage.c streams.c entries.c refresh.c effect.c exits.c lookup.c \
 	journal.c pagecheck.c reserve.c \
 	days.c day.c dayask.c dayaudit.c dayblock.c dayfile.c daykeep.c dayrun.c dayscan.c \
-	dayservers.c dayset.c daywait.c merge.c \
+	dayfinish.c dayservers.c dayset.c daywait.c merge.c \
 	seal.c keyring.c keyslot.c keyringfs.c \
 	calendar.c clock.c))
 

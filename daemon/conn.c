@@ -54,9 +54,9 @@ struct conn {
 	bool ack_waiting;
 	uint8_t ack[NOLOG_FRAME_SIZE];
 	struct lookup *answer; /* being written */
-	size_t answer_at;
-	bool asking;  /* a look-up is on its way */
-	uint64_t seq; /* of the STATUS being answered */
+	uint64_t answered;     /* records of it */
+	bool asking;	       /* a look-up is on its way */
+	uint64_t seq;	       /* of the STATUS being answered */
 	struct evbuffer *out;
 	struct event readable, writable;
 	struct conn *next_dirty;
@@ -266,11 +266,9 @@ static void take_ack(struct conn *c)
 		c->ending = c->deaf = true;
 }
 
-static void record_frame(const struct lookup *l, size_t i, struct nolog_frame *f)
+static void record_frame(uint64_t seq, const struct lookup_record *r, struct nolog_frame *f)
 {
-	const struct lookup_record *r = &l->records[i];
-
-	*f = (struct nolog_frame){ .type = NOLOG_RECORD, .code = r->code, .seq = l->seq };
+	*f = (struct nolog_frame){ .type = NOLOG_RECORD, .code = r->code, .seq = seq };
 	memcpy(f->u.record.ip, r->ip, sizeof(f->u.record.ip));
 	(void)server_unpack(f->u.record.server, &r->server);
 	f->u.record.start_ms = r->start_ms;
@@ -281,18 +279,21 @@ static void record_frame(const struct lookup *l, size_t i, struct nolog_frame *f
 static void fill_answer(struct conn *c)
 {
 	struct lookup *l = c->answer;
+	struct lookup_record r;
 	struct nolog_frame f;
 
 	if (!l)
 		return;
-	while (c->answer_at < l->record_count && evbuffer_get_length(c->out) < OUT_BYTES_MAX) {
-		record_frame(l, c->answer_at++, &f);
+	while (evbuffer_get_length(c->out) < OUT_BYTES_MAX && lookup_take(l, &r)) {
+		c->server->result_bytes -= sizeof(r);
+		c->answered++;
+		record_frame(l->seq, &r, &f);
 		out_frame(c, &f);
 	}
-	if (c->answer_at < l->record_count)
+	if (l->record_count)
 		return;
 	f = (struct nolog_frame){ .type = NOLOG_DONE, .code = (uint16_t)l->code, .seq = l->seq };
-	f.u.done.count = l->record_count;
+	f.u.done.count = c->answered;
 	out_frame(c, &f);
 	forget_answer(c);
 	c->asking = false;
@@ -729,7 +730,7 @@ void conns_take_lookups(struct server *s)
 		}
 		s->result_bytes += l->record_count * sizeof(*l->records);
 		c->answer = l;
-		c->answer_at = 0;
+		c->answered = 0;
 		mark_dirty(c);
 	}
 	(void)flush_dirty(s);

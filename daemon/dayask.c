@@ -61,7 +61,7 @@ struct dayask {
 	/* the days around */
 	struct want *wants; /* [0, done) were looked at, [done, n) are being, both sorted */
 	size_t wants_n, wants_room, done, group, group_end;
-	size_t rows_done; /* of l->rows, whose neighbours are wants */
+	size_t rows_done; /* of the look-up's, whose neighbours are wants */
 	uint64_t unreadable;
 	struct fault fault;
 };
@@ -424,11 +424,18 @@ static int order_wants(const void *a, const void *b)
 	return x->day != y->day ? (x->day < y->day ? -1 : 1) : order_place(x, y);
 }
 
+/* All rows of the day touch the time asked for: none is left that could be wanted. */
+static bool all_asked_for(const struct lookup *l, int32_t day)
+{
+	return l->from_ms <= calendar_day_start(day) &&
+	       l->to_ms >= calendar_day_start(day) + DAY_MS;
+}
+
 static void add_want(struct dayask *a, const struct lookup_row *row, int32_t day)
 {
 	struct want want = { .day = day, .server = row->server };
 
-	if (a->full || day < a->horizon)
+	if (a->full || day < a->horizon || all_asked_for(a->l, day))
 		return;
 	memcpy(want.ip, row->ip, sizeof(want.ip));
 	if (a->done && bsearch(&want, a->wants, a->done, sizeof(want), order_wants))
@@ -456,7 +463,7 @@ static void add_wants(struct dayask *a)
 	size_t kept;
 
 	for (; a->rows_done < a->l->n; a->rows_done++) {
-		const struct lookup_row *row = &a->l->rows[a->rows_done];
+		const struct lookup_row *row = lookup_row_at(a->l, a->rows_done);
 		int32_t day = calendar_day(row->start_ms);
 
 		if (!(row->flags & both) || (!first && (row->flags & both) != both))

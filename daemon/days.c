@@ -10,6 +10,7 @@
 
 #include "calendar.h"
 #include "dayask.h"
+#include "dayfinish.h"
 #include "daykeep.h"
 
 #include <errno.h>
@@ -28,6 +29,8 @@
 #define SLICE 256
 /* Look-ups that go on in turns; more begin when one of them is done. */
 #define TURNS 4
+/* Rows of an answer that are made records of at once. */
+#define FINISH_ROWS 4096
 
 enum message_kind { MESSAGE_ROWS, MESSAGE_ASK, MESSAGE_ADVANCE };
 
@@ -66,6 +69,7 @@ struct days {
 	atomic_int broken; /* it has failed: nothing is written any more */
 
 	pthread_t thread;
+	struct dayfinish *finish;
 	bool started;
 	uint64_t soon; /* rows of batches up to it are to be written without waiting for more */
 	bool stopping; /* look-ups get nothing any more */
@@ -255,18 +259,34 @@ int32_t days_forgotten(const struct days *d)
 	return (int32_t)atomic_load(&d->forgotten);
 }
 
-static void answer(struct days *d, struct lookup *l, unsigned code)
+/* On whichever thread. */
+static void finish(struct lookup *l, void *arg)
 {
-	int64_t horizon_ms = calendar_day_start(d->keep.first);
+	struct days *d = arg;
+	int64_t first_ms = calendar_day_start(keyring_first_day(d->keep.options.keyring));
 
-	if (l->code == NOLOG_DONE_COMPLETE)
-		l->code = code;
+	/* Sorting millions of rows would hold up the end. */
+	if (atomic_load(&d->stop) && l->n > FINISH_ROWS) {
+		if (l->code == NOLOG_DONE_COMPLETE)
+			l->code = NOLOG_DONE_STOPPING;
+		l->n = 0;
+	}
 	/* Whoever asks after midnight gets nothing from before the horizon, forgotten yet or not. */
-	lookup_finish(l, horizon_ms < l->horizon_ms ? l->horizon_ms : horizon_ms);
+	lookup_finish(l, first_ms < l->horizon_ms ? l->horizon_ms : first_ms);
 	if (d->events.answered)
 		d->events.answered(l, d->events.arg);
 	else
 		lookup_free(l);
+}
+
+static void answer(struct days *d, struct lookup *l, unsigned code)
+{
+	if (l->code == NOLOG_DONE_COMPLETE)
+		l->code = code;
+	if (d->finish && (l->n > FINISH_ROWS || l->ended_n > FINISH_ROWS))
+		dayfinish_give(d->finish, l);
+	else
+		finish(l, d);
 }
 
 void days_ask(struct days *d, struct lookup *l)
@@ -602,13 +622,19 @@ int days_start(struct days *d)
 	/* Signals are the main thread's. */
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = merger_start(&d->keep.merger, &home, ring, d);
+	r = dayfinish_start(&d->finish, finish, d);
+	if (r == 0)
+		r = merger_start(&d->keep.merger, &home, ring, d);
 	if (r == 0) {
 		r = -pthread_create(&d->thread, NULL, days_main, d);
 		if (r < 0) {
 			(void)merger_stop(d->keep.merger); /* it had nothing */
 			d->keep.merger = NULL;
 		}
+	}
+	if (r < 0) {
+		dayfinish_stop(d->finish);
+		d->finish = NULL;
 	}
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	d->started = r == 0;
@@ -628,7 +654,9 @@ int days_stop(struct days *d, struct fault *fault)
 	}
 	d->stopping = true;
 	stop_turns(d);
-	drain(d);		  /* what came while it stopped */
+	drain(d); /* what came while it stopped */
+	dayfinish_stop(d->finish);
+	d->finish = NULL;
 	d->soon = d->keep.handed; /* nothing waits any more */
 	if (!d->broken)
 		flush(d);

@@ -7,8 +7,9 @@
  * memory (they are in the journal too) until there are enough of them or they
  * have waited long enough; then they go, sorted, as a sealed run into the file
  * of each day, together with the number of the batch up to which that day is
- * complete.  A second thread merges runs and rewrites closed days.  Look-ups
- * come through the same queue as the rows, so that nothing moves past them.
+ * complete.  A second thread merges runs and rewrites closed days, a third makes
+ * large answers.  Look-ups come through the same queue as the rows, so that
+ * nothing moves past them.
  *
  * The thread sleeps in poll(2) on an eventfd.  No call below waits for a disk,
  * except days_open(), days_stop() and days_audit().
@@ -29,7 +30,7 @@ struct days;
 
 /* What days reports upward, called on its threads. */
 struct days_events {
-	/* A look-up is answered; it is the callee's now. */
+	/* A look-up is answered; it is the callee's now.  On two threads, at the same time. */
 	void (*answered)(struct lookup *l, void *arg);
 	/* Rows were written or memory came free: F has moved, or there is room again. */
 	void (*progressed)(void *arg);

@@ -304,6 +304,10 @@ void entries_remove(struct entries *t, uint32_t id, struct entry_place at)
 	/* The neighbours are somewhere else in memory: have them fetched meanwhile. */
 	__builtin_prefetch(pool_at(&t->pool, e->server_next ? e->server_next : id));
 	__builtin_prefetch(pool_at(&t->pool, e->server_prev ? e->server_prev : id));
+	if (t->address_walk == id)
+		t->address_walk = e->address_next;
+	if (t->server_walk == id)
+		t->server_walk = e->server_next;
 	slots_remove(slots, slots_where(slots, at.hash, id));
 	address_unlink(t, id);
 	server_unlink(t, e);

@@ -52,6 +52,11 @@ struct entries {
 	struct entry_server *servers; /* from 1 */
 	uint32_t servers_n, servers_room, servers_free;
 	uint32_t server_last; /* found last: events come in runs of one server */
+	/*
+	 * Where a walk along the sessions of an address, and one along those of a
+	 * server, will go on; 0: at the end.  When that session goes, at the next.
+	 */
+	uint32_t address_walk, server_walk;
 	struct slots server_slots;
 	struct slots slices[ENTRIES_SLICES];
 	struct slots address_slots[ENTRIES_SLICES];

@@ -14,6 +14,9 @@
 /* Room beyond two rows a record, for few sessions of very many days. */
 #define ROWS_EXTRA 8192
 
+/* Records after which some memory is given back. */
+#define TAKE_RECORDS 16384
+
 /* While finishing, beside the LOOKUP_ flags of a row. */
 #define ROW_TAIL 64u  /* its true start is not known */
 #define ROW_GONE 128u /* has become part of another row */
@@ -72,28 +75,45 @@ struct lookup *lookup_new(const struct nolog_frame *question, struct exits *exit
 }
 
 /* Addresses do not stay behind in memory that is free. */
-static void free_rows(struct lookup *l)
+static void wipe_free(void *p, size_t size)
 {
-	if (l->rows)
-		explicit_bzero(l->rows, l->room * sizeof(*l->rows));
-	free(l->rows);
-	l->rows = NULL;
-	l->n = l->room = 0;
+	if (p)
+		explicit_bzero(p, size);
+	free(p);
 }
 
-static bool grow_rows(struct lookup *l)
+static void free_chunks(struct lookup *l)
 {
-	size_t room = l->room ? 2 * l->room : 16, n = l->n;
-	struct lookup_row *rows = reallocarray(NULL, room, sizeof(*rows));
+	for (size_t i = 0; i < l->chunks_n; i++)
+		wipe_free(l->chunks[i], LOOKUP_CHUNK * sizeof(**l->chunks));
+	free(l->chunks);
+	l->chunks = NULL;
+	l->chunks_n = l->chunks_room = 0;
+}
 
-	if (!rows)
+static void free_ended(struct lookup *l)
+{
+	wipe_free(l->ended, l->ended_n * sizeof(*l->ended));
+	l->ended = NULL;
+	l->ended_n = l->ended_room = 0;
+}
+
+/* Whoever collects has others waiting: nothing that was found is copied to make room. */
+static bool add_chunk(struct lookup *l)
+{
+	if (l->chunks_n == l->chunks_room) {
+		size_t room = l->chunks_room ? 2 * l->chunks_room : 16;
+		void *more = reallocarray(l->chunks, room, sizeof(struct lookup_row *));
+
+		if (!more)
+			return false;
+		l->chunks = more;
+		l->chunks_room = room;
+	}
+	l->chunks[l->chunks_n] = malloc(LOOKUP_CHUNK * sizeof(**l->chunks));
+	if (!l->chunks[l->chunks_n])
 		return false;
-	if (n)
-		memcpy(rows, l->rows, n * sizeof(*rows));
-	free_rows(l);
-	l->rows = rows;
-	l->n = n;
-	l->room = room;
+	l->chunks_n++;
 	return true;
 }
 
@@ -103,12 +123,10 @@ void lookup_free(struct lookup *l)
 		return;
 	exits_unref(l->exits);
 	free(l->behind);
-	free_rows(l);
-	if (l->records)
-		explicit_bzero(l->records, l->record_count * sizeof(*l->records));
-	free(l->records);
-	explicit_bzero(l, sizeof(*l));
-	free(l);
+	free_chunks(l);
+	free_ended(l);
+	wipe_free(l->records, l->record_count * sizeof(*l->records));
+	wipe_free(l, sizeof(*l));
 }
 
 bool lookup_exact(const struct lookup *l)
@@ -149,16 +167,101 @@ bool lookup_add(struct lookup *l, const struct lookup_row *row)
 {
 	size_t most = l->limit > SIZE_MAX / 4 ? SIZE_MAX / 2 : 2 * l->limit + ROWS_EXTRA;
 
-	if (l->n >= most) {
+	/* Those that have ended will go, and come again from days. */
+	if (l->n >= most + l->ended_n) {
 		code_set(l, NOLOG_DONE_LIMIT);
 		return false;
 	}
-	if (l->n == l->room && !grow_rows(l)) {
+	if (l->n == l->chunks_n * LOOKUP_CHUNK && !add_chunk(l)) {
 		code_set(l, NOLOG_DONE_UNREADABLE);
 		return false;
 	}
-	l->rows[l->n++] = *row;
+	l->chunks[l->n / LOOKUP_CHUNK][l->n % LOOKUP_CHUNK] = *row;
+	l->n++;
 	return true;
+}
+
+void lookup_note_ended(struct lookup *l, const struct server_key *server, uint64_t handle)
+{
+	if (l->n == 0)
+		return;
+	if (l->ended_n == l->ended_room) {
+		size_t room = l->ended_room ? 2 * l->ended_room : 256;
+		struct lookup_ended *more = reallocarray(l->ended, room, sizeof(*more));
+
+		if (!more) { /* one may be given twice, and the answer says so */
+			code_set(l, NOLOG_DONE_UNREADABLE);
+			return;
+		}
+		l->ended = more;
+		l->ended_room = room;
+	}
+	l->ended[l->ended_n++] = (struct lookup_ended){ .server = *server,
+							.handle = handle,
+							.seen = l->n };
+}
+
+/* --- Finishing --- */
+
+/* All rows in one place. */
+static void gather_rows(struct lookup *l)
+{
+	struct lookup_row *rows = l->n ? calloc(l->n, sizeof(*rows)) : NULL;
+	size_t n = rows ? l->n : 0;
+
+	if (l->n && !rows)
+		code_set(l, NOLOG_DONE_UNREADABLE);
+	for (size_t at = 0; at < n; at += LOOKUP_CHUNK)
+		memcpy(rows + at, l->chunks[at / LOOKUP_CHUNK],
+		       (n - at < LOOKUP_CHUNK ? n - at : LOOKUP_CHUNK) * sizeof(*rows));
+	free_chunks(l);
+	l->rows = rows;
+	l->n = n;
+}
+
+static int order_ended(const void *a, const void *b)
+{
+	const struct lookup_ended *x = a, *y = b;
+	int r = memcmp(&x->server, &y->server, sizeof(x->server));
+
+	return r ? r : (x->handle > y->handle) - (x->handle < y->handle);
+}
+
+/* Of several ends under one handle, the last counts for what was seen before it. */
+static void unite_ended(struct lookup *l)
+{
+	size_t n = 0;
+
+	qsort(l->ended, l->ended_n, sizeof(*l->ended), order_ended);
+	for (size_t i = 0; i < l->ended_n; i++) {
+		if (n == 0 || order_ended(&l->ended[n - 1], &l->ended[i]) != 0)
+			l->ended[n++] = l->ended[i];
+		else if (l->ended[n - 1].seen < l->ended[i].seen)
+			l->ended[n - 1].seen = l->ended[i].seen;
+	}
+	l->ended_n = n;
+}
+
+/* Takes out what was seen open and has ended since; rows stand as they were added. */
+static void drop_ended(struct lookup *l)
+{
+	size_t kept = 0;
+
+	if (!l->ended_n)
+		return;
+	unite_ended(l);
+	for (size_t i = 0; i < l->n; i++) {
+		struct lookup_ended key = { .server = l->rows[i].server,
+					    .handle = l->rows[i].handle };
+		const struct lookup_ended *e = l->rows[i].flags & LOOKUP_OPEN
+						       ? bsearch(&key, l->ended, l->ended_n,
+								 sizeof(key), order_ended)
+						       : NULL;
+
+		if (!e || e->seen <= i)
+			l->rows[kept++] = l->rows[i];
+	}
+	l->n = kept;
 }
 
 /* The same address and server stand together: 0. */
@@ -389,10 +492,35 @@ static void make_records(struct lookup *l)
 
 void lookup_finish(struct lookup *l, int64_t horizon_ms)
 {
+	size_t gathered;
+
+	gather_rows(l);
+	gathered = l->n;
+	drop_ended(l);
 	cut_rows(l, horizon_ms);
 	sort_rows(l);
 	drop_rows(l, true);
 	join_rows(l);
 	make_records(l);
-	free_rows(l);
+	wipe_free(l->rows, gathered * sizeof(*l->rows));
+	l->rows = NULL;
+	l->n = 0;
+	free_ended(l);
+}
+
+bool lookup_take(struct lookup *l, struct lookup_record *out)
+{
+	struct lookup_record *less;
+
+	if (l->record_count == 0)
+		return false;
+	l->record_count--;
+	*out = l->records[l->record_count];
+	explicit_bzero(&l->records[l->record_count], sizeof(*out));
+	if (l->record_count == 0 || l->record_count % TAKE_RECORDS != 0)
+		return true;
+	less = reallocarray(l->records, l->record_count, sizeof(*less));
+	if (less)
+		l->records = less;
+	return true;
 }

@@ -28,7 +28,17 @@ struct lookup_row {
 	struct server_key server;
 	uint8_t flags;
 	int64_t start_ms, end_ms;
+	uint64_t handle; /* of an open one: address, server and start need not tell two apart */
 };
+
+/* An open session that ended after the rows before seen had been found. */
+struct lookup_ended {
+	struct server_key server;
+	uint64_t handle;
+	size_t seen;
+};
+
+#define LOOKUP_CHUNK 512u
 
 /* An answer, in the terms of the RECORD frame; code as there. */
 struct lookup_record {
@@ -56,10 +66,14 @@ struct lookup {
 	void *asker;
 	uint64_t link, seq;
 
-	/* what was found */
-	struct lookup_row *rows;
-	size_t n, room;
-	unsigned code; /* enum nolog_done_code, the first that is not 0 stays */
+	/* what was found: in chunks, so that collecting never moves it */
+	struct lookup_row **chunks; /* of LOOKUP_CHUNK rows */
+	size_t chunks_n, chunks_room;
+	size_t n;
+	struct lookup_ended *ended;
+	size_t ended_n, ended_room;
+	unsigned code;		 /* enum nolog_done_code, the first that is not 0 stays */
+	struct lookup_row *rows; /* all of them, while finishing */
 
 	/* the answer, after lookup_finish() */
 	struct lookup_record *records;
@@ -79,6 +93,11 @@ bool lookup_wants(const struct lookup *l, const uint8_t ip[NOLOG_IP_SIZE],
 		  const struct server_key *server);
 /* True when [start_ms, end_ms] touches the time asked for. */
 bool lookup_touches(const struct lookup *l, int64_t start_ms, int64_t end_ms);
+/* The i-th row that was added, before lookup_finish(). */
+static inline const struct lookup_row *lookup_row_at(const struct lookup *l, size_t i)
+{
+	return &l->chunks[i / LOOKUP_CHUNK][i % LOOKUP_CHUNK];
+}
 /*
  * Adds a row that lookup_wants().  Rows with LOOKUP_BEFORE or _AFTER are to be
  * added for joining even when their own time does not touch.  False when it is
@@ -87,10 +106,21 @@ bool lookup_touches(const struct lookup *l, int64_t start_ms, int64_t end_ms);
  */
 bool lookup_add(struct lookup *l, const struct lookup_row *row);
 /*
- * Makes the records: drops rows before horizon_ms and cuts the others to it
+ * A session has ended that may be among the open rows added so far: such a row
+ * will be left out, as days has what has ended.
+ */
+void lookup_note_ended(struct lookup *l, const struct server_key *server, uint64_t handle);
+/*
+ * Makes the records, in one go, which takes seconds for millions of rows: for
+ * no thread that others wait for.  Drops what has ended and rows before horizon_ms and cuts the others to it
  * (a first part there is whole), joins, drops what does not touch, removes
  * duplicates, sets codes, applies the limit, frees the rows.
  */
 void lookup_finish(struct lookup *l, int64_t horizon_ms);
+/*
+ * Takes the last of the records out; false: there is none.  Its memory goes
+ * little by little, so that freeing millions at the end is no pause.
+ */
+bool lookup_take(struct lookup *l, struct lookup_record *out);
 
 #endif

@@ -16,29 +16,18 @@
 #define SERVERS_MAX 60000u /* of a day; its list has room for 65,536 */
 #define SERVER_SLOTS (1u << 17)
 #define SCAN_SESSIONS 20000 /* looked at between two commits */
+#define FIND_SESSIONS 1000u /* of one address, at once */
 
 struct sessionbook_rules {
 	struct sessions_rules rules;
 	struct sessions_prefix allow[];
 };
 
-/* A session that ended while a look-up was looking. */
-struct ended {
-	struct server_key server;
-	uint64_t handle;
-	size_t seen; /* rows that had been found before it ended */
-};
-
-/* A look-up that must see every open session, slice by slice between commits. */
+/* A look-up that takes longer, piece by piece between commits. */
 struct scan {
 	struct lookup *lookup;
-	unsigned next; /* slice */
-	/* Of the rows found: address, server and start need not tell two sessions apart. */
-	uint64_t *handles;
-	size_t handles_room;
-	/* What ended since it began: if it was seen open it is to be taken out, as days has it. */
-	struct ended *ended;
-	size_t ended_n, ended_room;
+	bool begun;
+	unsigned next; /* slice, of one that must see every open session */
 	struct scan *after;
 };
 
@@ -224,27 +213,7 @@ static int replayed(void *arg, uint64_t batch, const uint8_t (*effects)[EFFECT_S
 
 /* --- Scans --- */
 
-static void note_ended(struct scan *s, const struct effect *e)
-{
-	if (s->lookup->n == 0 || !lookup_wants(s->lookup, e->u.close.ip, &e->u.close.server))
-		return;
-	if (s->ended_n == s->ended_room) {
-		size_t room = s->ended_room ? 2 * s->ended_room : 256;
-		struct ended *more = reallocarray(s->ended, room, sizeof(*more));
-
-		if (!more) { /* one may be given twice, and the answer says so */
-			s->lookup->code = NOLOG_DONE_UNREADABLE;
-			return;
-		}
-		s->ended = more;
-		s->ended_room = room;
-	}
-	s->ended[s->ended_n++] = (struct ended){ .server = e->u.close.server,
-						 .handle = e->u.close.handle,
-						 .seen = s->lookup->n };
-}
-
-static int committed_scan(struct sessionbook *b, const struct effects *effects)
+static void tell_scans(struct sessionbook *b, const struct effects *effects)
 {
 	struct effect e;
 
@@ -252,9 +221,9 @@ static int committed_scan(struct sessionbook *b, const struct effects *effects)
 		if (effects->at[i][0] != EFFECT_CLOSE || effect_decode(&e, effects->at[i]) < 0)
 			continue;
 		for (struct scan *s = b->scans; s; s = s->after)
-			note_ended(s, &e);
+			if (lookup_wants(s->lookup, e.u.close.ip, &e.u.close.server))
+				lookup_note_ended(s->lookup, &e.u.close.server, e.u.close.handle);
 	}
-	return 0;
 }
 
 static void committed(void *arg, uint64_t batch, const struct effects *effects)
@@ -265,134 +234,95 @@ static void committed(void *arg, uint64_t batch, const struct effects *effects)
 	if (days_put(b->days, batch, (const uint8_t(*)[EFFECT_SIZE])effects->at, effects->n) < 0)
 		abort();
 	if (b->scans)
-		(void)committed_scan(b, effects);
+		tell_scans(b, effects);
 }
 
 struct collecting {
 	struct lookup *lookup;
 	const struct sessions_time *t;
-	struct scan *scan; /* NULL: all of it at once */
+	size_t few; /* collect_few(): sessions that it may still look at */
 };
 
-/* Whose row the newest one is. */
-static bool note_handle(struct scan *s, uint64_t handle)
-{
-	size_t n = s->lookup->n;
-
-	if (n > s->handles_room) {
-		uint64_t *more = reallocarray(s->handles, s->lookup->room, sizeof(*more));
-
-		if (!more) {
-			s->lookup->n--;
-			s->lookup->code = NOLOG_DONE_UNREADABLE;
-			return false;
-		}
-		s->handles = more;
-		s->handles_room = s->lookup->room;
-	}
-	s->handles[n - 1] = handle;
-	return true;
-}
-
+/* 1: it is full. */
 static int collect(const struct sessions_entry *e, void *arg)
 {
 	const struct collecting *c = arg;
-	struct lookup_row row = { .server = *e->server, .flags = LOOKUP_OPEN };
+	struct lookup_row row = {
+		.server = *e->server, .flags = LOOKUP_OPEN, .end_ms = INT64_MAX, .handle = e->handle
+	};
 
 	row.start_ms = e->start_ms > c->t->horizon_ms ? e->start_ms : c->t->horizon_ms;
-	row.end_ms = INT64_MAX;
 	if (!lookup_wants(c->lookup, e->ip, e->server) ||
 	    !lookup_touches(c->lookup, row.start_ms, row.end_ms))
 		return 0;
 	memcpy(row.ip, e->ip, sizeof(row.ip));
-	if (!lookup_add(c->lookup, &row))
-		return 1;
-	return c->scan && !note_handle(c->scan, e->handle);
+	return !lookup_add(c->lookup, &row);
 }
 
-static int compare_ended(const void *a, const void *b)
+/* 2: there are more than a few. */
+static int collect_few(const struct sessions_entry *e, void *arg)
 {
-	const struct ended *x = a, *y = b;
-	int r = memcmp(&x->server, &y->server, sizeof(x->server));
+	struct collecting *c = arg;
 
-	return r ? r : (x->handle > y->handle) - (x->handle < y->handle);
+	return c->few-- == 0 ? 2 : collect(e, arg);
 }
 
-/* Of several ends under one handle, the last counts for what was seen before it. */
-static void unite_ended(struct scan *s)
+/* A piece of a walk along the sessions of one address; false: it is over. */
+static bool walk(struct sessionbook *b, struct scan *s, struct collecting *c)
 {
-	size_t n = 0;
-
-	qsort(s->ended, s->ended_n, sizeof(*s->ended), compare_ended);
-	for (size_t i = 0; i < s->ended_n; i++) {
-		if (n == 0 || compare_ended(&s->ended[n - 1], &s->ended[i]) != 0)
-			s->ended[n++] = s->ended[i];
-		else if (s->ended[n - 1].seen < s->ended[i].seen)
-			s->ended[n - 1].seen = s->ended[i].seen;
-	}
-	s->ended_n = n;
+	if (!s->begun)
+		sessions_walk(b->sessions, s->lookup->ip);
+	s->begun = true;
+	return sessions_walk_on(b->sessions, SCAN_SESSIONS, collect, c);
 }
 
-/* Takes out of the answer what was seen open and has ended since: days has it. */
-static void subtract_ended(struct scan *s)
+/* Some slices of all there are; false: it is over. */
+static bool scan(struct sessionbook *b, struct scan *s, struct collecting *c)
 {
-	struct lookup *l = s->lookup;
-	size_t kept = 0;
-
-	if (!s->ended_n)
-		return;
-	unite_ended(s);
-	for (size_t i = 0; i < l->n; i++) {
-		struct ended key = { .server = l->rows[i].server, .handle = s->handles[i] };
-		const struct ended *e = bsearch(&key, s->ended, s->ended_n, sizeof(key),
-						compare_ended);
-
-		if (!e || e->seen <= i)
-			l->rows[kept++] = l->rows[i];
-	}
-	l->n = kept;
-}
-
-static void scan_done(struct sessionbook *b, struct scan **at)
-{
-	struct scan *s = *at;
-
-	*at = s->after;
-	subtract_ended(s);
-	days_ask(b->days, s->lookup);
-	free(s->handles);
-	free(s->ended);
-	free(s);
-}
-
-/* Some slices, one look-up after the other: how many ask must not delay a commit. */
-static bool work(void *arg, const struct sessions_time *t)
-{
-	struct sessionbook *b = arg;
 	size_t per_slice = sessions_open(b->sessions) / SESSIONS_SLICES + 1;
 	size_t slices = SCAN_SESSIONS / per_slice + 1;
 
-	while (b->scans && slices) {
-		struct scan *s = b->scans;
-		struct collecting c = { s->lookup, t, s };
+	for (; slices && s->next < SESSIONS_SLICES; slices--)
+		if (sessions_scan(b->sessions, s->next++, collect, c))
+			return false; /* full */
+	return s->next < SESSIONS_SLICES;
+}
 
-		for (; slices && s->next < SESSIONS_SLICES; slices--)
-			if (sessions_scan(b->sessions, s->next++, collect, &c))
-				s->next = SESSIONS_SLICES; /* full */
-		if (s->next >= SESSIONS_SLICES)
-			scan_done(b, &b->scans);
-	}
+/* A piece of one look-up: how many ask must not delay a commit. */
+static bool work(void *arg, const struct sessions_time *t)
+{
+	struct sessionbook *b = arg;
+	struct scan *s = b->scans;
+	struct collecting c = { .t = t };
+
+	if (!s)
+		return false;
+	c.lookup = s->lookup;
+	if (lookup_exact(s->lookup) ? walk(b, s, &c) : scan(b, s, &c))
+		return true;
+	b->scans = s->after;
+	days_ask(b->days, s->lookup);
+	free(s);
 	return b->scans != NULL;
+}
+
+/* Most addresses have few sessions.  False: this one has more, and needs a walk. */
+static bool find_at_once(struct sessionbook *b, struct lookup *l, const struct sessions_time *t)
+{
+	struct collecting c = { l, t, FIND_SESSIONS };
+
+	if (sessions_find(b->sessions, l->ip, collect_few, &c) != 2)
+		return true;
+	l->n = 0; /* again from the first on */
+	return false;
 }
 
 static void ask(struct sessionbook *b, struct lookup *l, const struct sessions_time *t)
 {
-	struct collecting c = { l, t, NULL };
 	struct scan *s, **at;
 
 	l->horizon_ms = t->horizon_ms;
-	if (lookup_exact(l) && l->behind_count == 0) {
-		(void)sessions_find(b->sessions, l->ip, collect, &c);
+	if (lookup_exact(l) && find_at_once(b, l, t)) {
 		days_ask(b->days, l);
 		return;
 	}
@@ -466,8 +396,6 @@ void sessionbook_free(struct sessionbook *b)
 
 		b->scans = s->after;
 		lookup_free(s->lookup);
-		free(s->handles);
-		free(s->ended);
 		free(s);
 	}
 	sessions_free(b->sessions);

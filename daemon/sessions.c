@@ -443,6 +443,25 @@ int sessions_find(const struct sessions *s, const uint8_t ip[NOLOG_IP_SIZE], ses
 	return r;
 }
 
+void sessions_walk(struct sessions *s, const uint8_t ip[NOLOG_IP_SIZE])
+{
+	s->table.address_walk = entries_first_at(&s->table, ip);
+}
+
+bool sessions_walk_on(struct sessions *s, size_t most, sessions_fn *fn, void *arg)
+{
+	uint32_t *next = &s->table.address_walk;
+
+	while (*next != 0 && most-- > 0) {
+		uint32_t id = *next;
+
+		*next = entries_at(&s->table, id)->address_next;
+		if (show(s, id, fn, arg))
+			*next = 0;
+	}
+	return *next != 0;
+}
+
 int sessions_scan(const struct sessions *s, unsigned slice, sessions_fn *fn, void *arg)
 {
 	const struct slots *slots = &s->table.slices[slice];

@@ -16,6 +16,8 @@
 
 #include <nolog/frame.h>
 
+#include <stdbool.h>
+
 #define SESSIONS_SLICES 4096
 #define SESSIONS_FUTURE_MS (INT64_C(5) * 60 * 1000)
 #define SESSIONS_SERVERS_MAX 65535 /* with open sessions at a time; one more is 22 */
@@ -90,7 +92,14 @@ int sessions_apply(struct sessions *s, const struct effect *e, int64_t running_m
 typedef int sessions_fn(const struct sessions_entry *e, void *arg);
 int sessions_find(const struct sessions *s, const uint8_t ip[NOLOG_IP_SIZE], sessions_fn *fn,
 		  void *arg);
-/* The same for every open session of a slice. */
+/*
+ * The same in pieces, between which sessions may begin and end: all that are
+ * open now and do not end before they are met.  One walk at a time: beginning
+ * one ends the other.  sessions_walk_on() meets at most `most`; false: it is over.
+ */
+void sessions_walk(struct sessions *s, const uint8_t ip[NOLOG_IP_SIZE]);
+bool sessions_walk_on(struct sessions *s, size_t most, sessions_fn *fn, void *arg);
+/* The same as sessions_find() for every open session of a slice. */
 int sessions_scan(const struct sessions *s, unsigned slice, sessions_fn *fn, void *arg);
 
 #endif

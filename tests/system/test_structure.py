@@ -44,7 +44,7 @@ STATIONS = (
     "keyslot keyringfs keyring",                       # the keys and their file
     "effect exits lookup",                             # what travels
     "pagecheck reserve dayblock dayservers daywait dayfile dayrun dayscan dayask day dayset"
-    " daykeep merge dayaudit days",                          # finished sessions
+    " daykeep merge dayaudit dayfinish days",                # finished sessions
     "journal",                                         # the log
     "streams entries refresh sessions usage",                  # the ledgers
     "links writer sessionbook usagebook",                    # a thread per book

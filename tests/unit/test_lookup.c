@@ -254,6 +254,94 @@ static void limit_is_told(void **state)
 	lookup_free(l);
 }
 
+static void open_at(struct lookup *l, uint32_t ip, unsigned server, uint64_t handle, int64_t start)
+{
+	struct lookup_row row = { .server = server_make(server),
+				  .flags = LOOKUP_OPEN,
+				  .start_ms = start,
+				  .end_ms = INT64_MAX,
+				  .handle = handle };
+
+	ip4_make(row.ip, ip);
+	assert_true(lookup_add(l, &row));
+}
+
+static void what_was_open_and_has_ended_is_left_out(void **state)
+{
+	struct lookup *l = ask(A, 128, NULL);
+	struct server_key one = server_make(1), two = server_make(2);
+
+	(void)state;
+	lookup_note_ended(l, &one, 5); /* before any was found */
+	open_at(l, A, 1, 5, T0);
+	open_at(l, A, 1, 6, T0 + 1);
+	open_at(l, A, 2, 5, T0 + 2);
+	lookup_note_ended(l, &two, 6); /* of nobody here */
+	lookup_note_ended(l, &one, 6);
+	lookup_note_ended(l, &one, 6);
+	open_at(l, A, 1, 6, T0 + 3); /* began after that */
+	add(l, A, 1, T0 + 1, T0 + 9, 0);
+	add(l, A, 1, T0 + 4, T0 + 9, 0); /* not open: whatever has its number */
+	lookup_note_ended(l, &one, 0);
+	lookup_finish(l, 0);
+	assert_int_equal(l->code, NOLOG_DONE_COMPLETE);
+	assert_int_equal(l->record_count, 5);
+	expect(l, T0, 0, NOLOG_RECORD_OPEN);
+	expect(l, T0 + 1, T0 + 9, 0);
+	expect(l, T0 + 2, 0, NOLOG_RECORD_OPEN);
+	expect(l, T0 + 3, 0, NOLOG_RECORD_OPEN);
+	expect(l, T0 + 4, T0 + 9, 0);
+	lookup_free(l);
+}
+
+/* What will be left out takes no room from what days has of it. */
+static void what_has_ended_does_not_count_for_the_limit(void **state)
+{
+	const unsigned n = 10000;
+	struct server_key one = server_make(1);
+	struct lookup *l;
+
+	(void)state;
+	l = ask_make(NULL, 0, -1, INT64_MIN, INT64_MAX, NULL, n);
+	for (unsigned i = 0; i < n; i++)
+		open_at(l, A + i, 1, i, T0 - HOUR);
+	for (unsigned i = 0; i < n; i++)
+		lookup_note_ended(l, &one, i);
+	for (unsigned i = 0; i < n; i++) {
+		add(l, A + i, 1, T0 - HOUR, T0, LOOKUP_AFTER);
+		add(l, A + i, 1, T0, T0 + HOUR, LOOKUP_BEFORE);
+	}
+	lookup_finish(l, 0);
+	assert_int_equal(l->code, NOLOG_DONE_COMPLETE);
+	assert_int_equal(l->record_count, n);
+	lookup_free(l);
+}
+
+static void what_was_found_is_never_moved_to_make_room(void **state)
+{
+	struct lookup *l = ask_make(NULL, 0, -1, INT64_MIN, INT64_MAX, NULL, 1000000);
+	const struct lookup_row *first;
+	struct lookup_record r;
+
+	(void)state;
+	add(l, A, 1, T0, T0, 0);
+	first = lookup_row_at(l, 0);
+	for (int i = 1; i < 100000; i++)
+		add(l, A + (uint32_t)i, 1, T0 + i, T0 + i, 0);
+	assert_ptr_equal(lookup_row_at(l, 0), first);
+	for (int i = 0; i < 100000; i += 77)
+		assert_int_equal(lookup_row_at(l, (size_t)i)->start_ms, T0 + i);
+	lookup_finish(l, 0);
+	assert_int_equal(l->record_count, 100000);
+	assert_int_equal(l->n, 0);
+	for (int i = 100000; i-- > 0;) {
+		assert_true(lookup_take(l, &r));
+		assert_int_equal(r.start_ms, T0 + i);
+	}
+	assert_false(lookup_take(l, &r));
+	lookup_free(l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,6 +356,9 @@ int main(void)
 		cmocka_unit_test(horizon_cuts_and_makes_whole),
 		cmocka_unit_test(what_does_not_touch_after_joining_is_not_given),
 		cmocka_unit_test(limit_is_told),
+		cmocka_unit_test(what_was_open_and_has_ended_is_left_out),
+		cmocka_unit_test(what_has_ended_does_not_count_for_the_limit),
+		cmocka_unit_test(what_was_found_is_never_moved_to_make_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
