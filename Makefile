@@ -152,7 +152,7 @@ DAEMON_SRC := $(wildcard $(addprefix daemon/, \
 	main.c log.c notify.c config.c sandbox.c \
 	server.c listen.c conn.c status.c \
 	queue.c sort.c writer.c links.c sessionbook.c usagebook.c \
-	sessions.c usage.c streams.c entries.c refresh.c effect.c exits.c lookup.c \
+	sessions.c usage.c streams.c entries.c servers.c refresh.c effect.c exits.c lookup.c \
 	journal.c pagecheck.c reserve.c \
 	days.c day.c dayask.c dayaudit.c dayblock.c dayfile.c daykeep.c dayrun.c dayscan.c \
 	dayfinish.c dayservers.c dayset.c daywait.c merge.c \

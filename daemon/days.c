@@ -40,7 +40,7 @@ struct message {
 	int32_t today;	       /* ADVANCE */
 	struct lookup *lookup; /* ASK */
 	uint64_t batch;	       /* ROWS: effects of it */
-	size_t n;
+	size_t n, rows;	       /* effects, and what they may come to */
 	uint8_t effects[][EFFECT_SIZE];
 };
 
@@ -62,7 +62,7 @@ struct days {
 	uint64_t handed; /* the last batch that was put */
 	struct days_stats stats;
 
-	atomic_size_t waiting; /* rows in the queue (as effects) and in memory */
+	atomic_size_t waiting; /* rows in the queue (as days_rows() counts) and in memory */
 	atomic_uint_fast64_t flushed;
 	atomic_int forgotten;
 	atomic_bool flush_soon, stop, no_space;
@@ -201,9 +201,27 @@ static void send_message(struct days *d, struct message *m)
 		ring(d);
 }
 
-static bool is_row(const uint8_t effect[EFFECT_SIZE])
+/* As daykeep cuts it; a session that ends at 24:00 counts for the day after too. */
+static size_t rows_of(const uint8_t effect[EFFECT_SIZE])
 {
-	return effect[0] == EFFECT_CLOSE || effect[0] == EFFECT_WHOLE;
+	int64_t start_ms, end_ms;
+	int32_t days;
+
+	if (!effect_times(effect, &start_ms, &end_ms))
+		return 0;
+	days = calendar_day(end_ms) - calendar_day(start_ms);
+	return days < 0 ? 1
+			: 1 + (size_t)(days < CALENDAR_RETENTION_MAX ? days
+								     : CALENDAR_RETENTION_MAX);
+}
+
+size_t days_rows(const uint8_t (*effects)[EFFECT_SIZE], size_t n)
+{
+	size_t rows = 0;
+
+	for (size_t i = 0; i < n; i++)
+		rows += rows_of(effects[i]);
+	return rows;
 }
 
 /* A batch without rows is not worth waking anybody. */
@@ -219,29 +237,36 @@ static void put_nothing(struct days *d, uint64_t batch)
 int days_put(struct days *d, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n)
 {
 	struct message *m;
-	size_t rows = 0;
+	size_t sessions = 0, rows = 0;
 
-	for (size_t i = 0; i < n; i++)
-		rows += is_row(effects[i]);
+	for (size_t i = 0; i < n; i++) {
+		size_t of_it = rows_of(effects[i]);
+
+		sessions += of_it > 0;
+		rows += of_it;
+	}
 	if (rows == 0) {
 		put_nothing(d, batch);
 		return 0;
 	}
-	m = message_new(MESSAGE_ROWS, rows);
+	m = message_new(MESSAGE_ROWS, sessions);
 	if (!m)
 		return -ENOMEM;
 	m->batch = batch;
+	m->rows = rows;
 	for (size_t i = 0; i < n; i++)
-		if (is_row(effects[i]))
+		if (rows_of(effects[i]))
 			memcpy(m->effects[m->n++], effects[i], EFFECT_SIZE);
 	atomic_fetch_add(&d->waiting, rows);
 	send_message(d, m);
 	return 0;
 }
 
-bool days_room(const struct days *d)
+size_t days_room(const struct days *d)
 {
-	return atomic_load(&d->waiting) < d->room_rows && !atomic_load(&d->broken);
+	size_t waiting = atomic_load(&d->waiting);
+
+	return waiting < d->room_rows && !atomic_load(&d->broken) ? d->room_rows - waiting : 0;
 }
 
 bool days_no_space(const struct days *d)
@@ -388,12 +413,10 @@ static void take_rows(struct days *d, const struct message *m)
 	}
 	if (d->broken)
 		return; /* they wait for ever */
-	/* One effect may be many rows, or none that is kept. */
+	/* Not all that were counted on are kept. */
 	n = d->keep.waiting - before;
-	if (n >= m->n)
-		atomic_fetch_add(&d->waiting, n - m->n);
-	else
-		atomic_fetch_sub(&d->waiting, m->n - n);
+	assert(n <= m->rows);
+	atomic_fetch_sub(&d->waiting, m->rows - n);
 	d->keep.handed = m->batch;
 }
 
@@ -608,6 +631,17 @@ static void *days_main(void *arg)
 		publish(d);
 	}
 	return NULL;
+}
+
+int days_each_server(const struct days *d, days_server_fn *fn, void *arg)
+{
+	const struct dayset *set = &d->keep.set;
+	int r = 0;
+
+	for (size_t i = 0; i < set->n && r == 0; i++)
+		for (uint32_t k = 0; k < set->at[i]->servers.n && r == 0; k++)
+			r = fn(set->at[i]->number, &set->at[i]->servers.keys[k], arg);
+	return r;
 }
 
 int days_start(struct days *d)

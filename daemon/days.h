@@ -90,6 +90,9 @@ int days_replay(struct days *d, uint64_t batch, const uint8_t (*effects)[EFFECT_
  * goes with them, and what its next batches hold would be taken for old.
  */
 int days_check_last(const struct days *d, uint64_t last, struct fault *fault);
+/* Before days_start(): calls fn for every server in the list of every day that has a file. */
+typedef int days_server_fn(int32_t day, const struct server_key *server, void *arg);
+int days_each_server(const struct days *d, days_server_fn *fn, void *arg); /* nonzero stops */
 int days_start(struct days *d);
 /* Writes every waiting row into its day's file, ends the threads, closes, frees.  Look-ups still waiting are answered with code 3. */
 int days_stop(struct days *d, struct fault *fault);
@@ -102,8 +105,12 @@ void days_free(struct days *d);
  * Copies.  Never blocks: the caller looks at days_room() before it decides more.
  */
 int days_put(struct days *d, uint64_t batch, const uint8_t (*effects)[EFFECT_SIZE], size_t n);
-/* True while waiting rows are below the bound (4 x flush_rows). */
-bool days_room(const struct days *d);
+/*
+ * How many rows may wait beside those that do (4 x flush_rows altogether), and
+ * how many these effects will come to: one for each day that a session touches.
+ */
+size_t days_room(const struct days *d);
+size_t days_rows(const uint8_t (*effects)[EFFECT_SIZE], size_t n);
 /* True while waiting rows could not be written for want of space; it is tried again. */
 bool days_no_space(const struct days *d);
 /* F: the highest batch whose finished sessions are all in day files. */

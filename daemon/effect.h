@@ -147,6 +147,37 @@ void effect_encode(uint8_t out[EFFECT_SIZE], const struct effect *e);
 int effect_decode(struct effect *e, const uint8_t in[EFFECT_SIZE])
 	__attribute__((warn_unused_result));
 
+static inline void effect_put_ms(uint8_t *p, int64_t ms)
+{
+	assert(ms >= 0 && ms <= EFFECT_MS_MAX);
+	nolog_put32(p, (uint32_t)ms);
+	nolog_put16(p + 4, (uint16_t)(ms >> 32));
+}
+
+static inline int64_t effect_get_ms(const uint8_t *p)
+{
+	return nolog_get32(p) | (int64_t)nolog_get16(p + 4) << 32;
+}
+
+/*
+ * The times of an encoded effect that is a finished session, a CLOSE or WHOLE;
+ * they are its last fields.  False: it is none.
+ */
+static inline bool effect_times(const uint8_t in[EFFECT_SIZE], int64_t *start_ms, int64_t *end_ms)
+{
+	const uint8_t *end = in + 1;
+
+	if (in[0] == EFFECT_CLOSE)
+		end += EFFECT_CLOSE_FIELDS(EFFECT_SUM);
+	else if (in[0] == EFFECT_WHOLE)
+		end += EFFECT_WHOLE_FIELDS(EFFECT_SUM);
+	else
+		return false;
+	*start_ms = effect_get_ms(end - 2 * EFFECT_SIZE_MS);
+	*end_ms = effect_get_ms(end - EFFECT_SIZE_MS);
+	return true;
+}
+
 /* A growing array of encoded effects: the outcome of a batch. */
 struct effects {
 	uint8_t (*at)[EFFECT_SIZE];
@@ -204,18 +235,6 @@ static_assert(ROW4_SIZE == 14 && ROW6_SIZE == 26, "rows as DESIGN.md says");
 #define EFFECT_GET_IP(p, v) memcpy(v, p, 16)
 #define EFFECT_GET_IP4(p, v) (memset(v, 0, 10), memset((v) + 10, 0xff, 2), memcpy((v) + 12, p, 4))
 #define EFFECT_GET_TAG(p, v) memcpy(v, p, 16)
-
-static inline void effect_put_ms(uint8_t *p, int64_t ms)
-{
-	assert(ms >= 0 && ms <= EFFECT_MS_MAX);
-	nolog_put32(p, (uint32_t)ms);
-	nolog_put16(p + 4, (uint16_t)(ms >> 32));
-}
-
-static inline int64_t effect_get_ms(const uint8_t *p)
-{
-	return nolog_get32(p) | (int64_t)nolog_get16(p + 4) << 32;
-}
 
 /* True for ::ffff:a.b.c.d. */
 static inline bool effect_ip_is4(const uint8_t ip[NOLOG_IP_SIZE])

@@ -15,6 +15,7 @@
  *     sessionbook, usagebook    the two books at their writers
  *       sessions, usage         the ledgers, pure: events in, effects out
  *       streams, refresh        positions; which slices to log again, pure
+ *       servers                 which a day's list may have to name, pure
  *       effect                  what is stored, field by field
  *       journal                 the log: sealed blocks in LMDB
  *         days, dayfile, merge  finished sessions by day, sorted sealed runs

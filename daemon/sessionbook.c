@@ -2,6 +2,9 @@
 /* sessionbook: see sessionbook.h. */
 #include "sessionbook.h"
 
+#include "calendar.h"
+#include "servers.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,10 +16,9 @@
 #define EXPIRE_FRACTION 8
 #define EXPIRE_MIN_MS 250
 #define EXPIRE_MAX_MS (INT64_C(10) * 60 * 1000)
-#define SERVERS_MAX 60000u /* of a day; its list has room for 65,536 */
-#define SERVER_SLOTS (1u << 17)
-#define SCAN_SESSIONS 20000 /* looked at between two commits */
-#define FIND_SESSIONS 1000u /* of one address, at once */
+#define SCAN_SESSIONS 20000   /* looked at between two commits */
+#define FIND_SESSIONS 1000u   /* of one address, at once */
+#define RESTART_SESSIONS 256u /* looked at by a RESTART before the room for rows is asked for */
 
 struct sessionbook_rules {
 	struct sessions_rules rules;
@@ -31,20 +33,17 @@ struct scan {
 	struct scan *after;
 };
 
-struct known_server {
-	struct server_key key;
-	bool used;
-};
-
 struct sessionbook {
 	struct writer_book writer;
 	struct sessions *sessions;
 	struct days *days;
+	struct keyring *keyring;
 	struct sessionbook_rules *rules;
 	uint8_t stream_key[SEAL_HASH_KEY_SIZE];
 	struct scan *scans;
-	struct known_server *servers;	  /* SERVER_SLOTS of them, by hash */
-	size_t servers_n, servers_before; /* known; in the longest list of a day at the start */
+	struct servers *servers;
+	int32_t first_day; /* that they were last looked through for */
+	size_t rows;	   /* decided, and not yet handed on to days */
 	_Atomic uint64_t open, started, ended;
 };
 
@@ -91,60 +90,59 @@ static void show_open(struct sessionbook *b)
 	atomic_store_explicit(&b->open, sessions_open(b->sessions), memory_order_relaxed);
 }
 
-/* --- Which servers have reported --- */
+/* --- Which servers a day's list may have to name --- */
 
-/* Where a server is, or would be; b->servers is never full. */
-static size_t server_at(const struct sessionbook *b, const struct server_key *server)
+/* The sessions that these effects finish: their servers, and the rows they will be. */
+static void note_finished(struct sessionbook *b, const struct effects *effects, size_t from)
 {
-	size_t at = seal_hash(b->stream_key, server, sizeof(*server)) % SERVER_SLOTS;
+	int64_t start_ms, end_ms;
+	struct effect e;
 
-	while (b->servers[at].used && memcmp(&b->servers[at].key, server, sizeof(*server)) != 0)
-		at = (at + 1) % SERVER_SLOTS;
-	return at;
+	b->rows += days_rows((const uint8_t(*)[EFFECT_SIZE])effects->at + from, effects->n - from);
+	for (size_t i = from; i < effects->n; i++)
+		if (effect_times(effects->at[i], &start_ms, &end_ms) &&
+		    effect_decode(&e, effects->at[i]) == 0)
+			/* It had an open session: it is there, and this cannot fail. */
+			(void)servers_note(b->servers, &e.u.close.server, calendar_day(end_ms));
 }
 
-static void know_server(struct sessionbook *b, const struct server_key *server)
+static bool has_open(const struct server_key *server, void *arg)
 {
-	struct known_server *s = &b->servers[server_at(b, server)];
+	const struct sessionbook *b = arg;
 
-	if (s->used || b->servers_n >= SERVERS_MAX)
+	return sessions_open_at(b->sessions, server) > 0;
+}
+
+/* With the days that were forgotten go the servers that only they knew. */
+static void forget_servers(struct sessionbook *b)
+{
+	int32_t first = keyring_first_day(b->keyring);
+
+	if (first == b->first_day)
 		return;
-	s->used = true;
-	s->key = *server;
-	b->servers_n++;
+	b->first_day = first;
+	servers_forget(b->servers, first, has_open, b);
 }
 
-/*
- * A day's list of server IDs has 65,536 places.  Those that a day has already
- * and those that have reported since the start are fewer, or a new one is
- * refused: what it reports could not be written.
- */
-static bool server_fits(const struct sessionbook *b, const struct server_key *server)
+/* The last day that a server of an accepted event will be known by. */
+static int32_t last_day(const struct nolog_frame *event)
 {
-	return b->servers[server_at(b, server)].used ||
-	       b->servers_n + b->servers_before < SERVERS_MAX;
-}
-
-static enum nolog_refusal decide(void *arg, const struct writer_link *link,
-				 const struct sessions_time *t, const struct nolog_frame *event,
-				 struct effects *out)
-{
-	struct sessionbook *b = arg;
-	size_t before = sessions_open(b->sessions), after;
-	struct sessions_rules rules = b->rules->rules;
-	enum nolog_refusal r;
-
-	/* As if nothing more could be opened: in its place among the refusals. */
-	if (!server_fits(b, &link->server_key)) {
-		if (event->type == NOLOG_SESSION)
-			return NOLOG_OVER_CAPACITY;
-		rules.max_open = 0;
+	switch (event->type) {
+	case NOLOG_END:
+		return calendar_day(event->u.end.end_ms);
+	case NOLOG_SESSION:
+		return calendar_day(event->u.session.end_ms);
+	case NOLOG_RESTART:
+		return calendar_day(event->u.restart.at_ms);
+	default:
+		return INT32_MIN; /* it has an open session */
 	}
-	r = sessions_decide(b->sessions, &rules, t, &link->server_key, event, out);
-	if (r != NOLOG_OK)
-		return r;
-	know_server(b, &link->server_key);
-	after = sessions_open(b->sessions);
+}
+
+static void count_event(struct sessionbook *b, const struct nolog_frame *event, size_t before)
+{
+	size_t after = sessions_open(b->sessions);
+
 	if (event->type == NOLOG_START || event->type == NOLOG_SESSION)
 		atomic_fetch_add_explicit(&b->started, 1, memory_order_relaxed);
 	if (event->type == NOLOG_SESSION || event->type == NOLOG_END)
@@ -152,7 +150,35 @@ static enum nolog_refusal decide(void *arg, const struct writer_link *link,
 	else if (after < before)
 		atomic_fetch_add_explicit(&b->ended, before - after, memory_order_relaxed);
 	show_open(b);
+}
+
+static enum nolog_refusal decide(void *arg, const struct writer_link *link,
+				 const struct sessions_time *t, const struct nolog_frame *event,
+				 struct effects *out)
+{
+	struct sessionbook *b = arg;
+	size_t before = sessions_open(b->sessions), from = out->n;
+	struct sessions_rules rules = b->rules->rules;
+	enum nolog_refusal r;
+
+	rules.server_full = !servers_room(b->servers, &link->server_key);
+	rules.restart_most = RESTART_SESSIONS;
+	r = sessions_decide(b->sessions, &rules, t, &link->server_key, event, out);
+	if (r != NOLOG_OK)
+		return r;
+	/* There is room for it; what yields nothing, as a RESTART of no session, takes none. */
+	if (out->n > from)
+		(void)servers_note(b->servers, &link->server_key, last_day(event));
+	b->rows += days_rows((const uint8_t(*)[EFFECT_SIZE])out->at + from, out->n - from);
+	count_event(b, event, before);
 	return r;
+}
+
+static bool more(void *arg)
+{
+	const struct sessionbook *b = arg;
+
+	return sessions_restarting(b->sessions);
 }
 
 static void refresh(void *arg, const struct sessions_time *t, unsigned slice, struct effects *out)
@@ -177,9 +203,10 @@ static int64_t expire_ms(void *arg)
 static void expire(void *arg, const struct sessions_time *t, unsigned slice, struct effects *out)
 {
 	struct sessionbook *b = arg;
-	size_t before = sessions_open(b->sessions);
+	size_t before = sessions_open(b->sessions), from = out->n;
 
 	sessions_expire(b->sessions, &b->rules->rules, t, slice, out);
+	note_finished(b, out, from);
 	atomic_fetch_add_explicit(&b->ended, before - sessions_open(b->sessions),
 				  memory_order_relaxed);
 	show_open(b);
@@ -197,9 +224,12 @@ static int apply(void *arg, const struct effect *e, int64_t running_ms)
 	struct sessionbook *b = arg;
 	int r = sessions_apply(b->sessions, e, running_ms);
 
-	/* Every layout of this book begins with the server. */
-	if (r == 0)
-		know_server(b, &e->u.open.server);
+	if (r == 0 && e->type == EFFECT_OPEN)
+		r = servers_note(b->servers, &e->u.open.server, INT32_MIN);
+	else if (r == 0 && e->type == EFFECT_CLOSE)
+		r = servers_note(b->servers, &e->u.close.server, calendar_day(e->u.close.end_ms));
+	else if (r == 0 && e->type == EFFECT_WHOLE)
+		r = servers_note(b->servers, &e->u.whole.server, calendar_day(e->u.whole.end_ms));
 	show_open(b);
 	return r;
 }
@@ -230,6 +260,7 @@ static void committed(void *arg, uint64_t batch, const struct effects *effects)
 {
 	struct sessionbook *b = arg;
 
+	b->rows -= days_rows((const uint8_t(*)[EFFECT_SIZE])effects->at, effects->n);
 	/* Out of memory here would lose what is durable in the journal only: days ends the process. */
 	if (days_put(b->days, batch, (const uint8_t(*)[EFFECT_SIZE])effects->at, effects->n) < 0)
 		abort();
@@ -295,6 +326,7 @@ static bool work(void *arg, const struct sessions_time *t)
 	struct scan *s = b->scans;
 	struct collecting c = { .t = t };
 
+	forget_servers(b);
 	if (!s)
 		return false;
 	c.lookup = s->lookup;
@@ -368,7 +400,7 @@ static bool room(void *arg)
 {
 	const struct sessionbook *b = arg;
 
-	return days_room(b->days);
+	return days_room(b->days) > b->rows;
 }
 
 static bool no_space(void *arg)
@@ -399,9 +431,16 @@ void sessionbook_free(struct sessionbook *b)
 		free(s);
 	}
 	sessions_free(b->sessions);
+	servers_free(b->servers);
 	sessionbook_rules_free(b->rules);
-	free(b->servers);
 	free(b);
+}
+
+static int know_server(int32_t day, const struct server_key *server, void *arg)
+{
+	struct sessionbook *b = arg;
+
+	return servers_note(b->servers, server, day);
 }
 
 int sessionbook_new(struct sessionbook **out, struct days *days, struct keyring *keyring,
@@ -409,22 +448,23 @@ int sessionbook_new(struct sessionbook **out, struct days *days, struct keyring 
 {
 	struct sessionbook *b = calloc(1, sizeof(*b));
 	uint8_t key[SEAL_HASH_KEY_SIZE];
-	struct days_stats stats;
 	int r;
 
 	if (!b)
 		return -ENOMEM;
 	seal_random(key, sizeof(key));
-	b->servers = calloc(SERVER_SLOTS, sizeof(*b->servers));
-	r = b->servers ? sessions_new(&b->sessions, key) : -ENOMEM;
+	r = sessions_new(&b->sessions, key);
+	if (r == 0)
+		r = servers_new(&b->servers, key);
+	if (r == 0)
+		r = days_each_server(days, know_server, b);
 	if (r < 0) {
-		free(b->servers);
-		free(b);
+		sessionbook_free(b);
 		return r;
 	}
-	days_stats(days, &stats);
-	b->servers_before = stats.servers;
 	b->days = days;
+	b->keyring = keyring;
+	b->first_day = INT32_MIN; /* what the log names besides is looked through as well */
 	b->rules = rules;
 	keyring_store(keyring, b->stream_key);
 	b->writer = (struct writer_book){
@@ -437,6 +477,7 @@ int sessionbook_new(struct sessionbook **out, struct days *days, struct keyring 
 		.stream_id = stream_id,
 		.old_generation = old_generation,
 		.decide = decide,
+		.more = more,
 		.refresh = refresh,
 		.expire = expire,
 		.expire_ms = expire_ms,

@@ -142,7 +142,7 @@ static enum nolog_refusal decide_start(struct sessions *s, const struct sessions
 		return NOLOG_DAY_FORGOTTEN;
 	if (!address_allowed(rules, start->ip))
 		return NOLOG_IP_NOT_ALLOWED;
-	if (s->table.count >= rules->max_open || effects_reserve(out, 1) < 0)
+	if (rules->server_full || s->table.count >= rules->max_open || effects_reserve(out, 1) < 0)
 		return NOLOG_OVER_CAPACITY;
 	id = entries_add(&s->table, server, start->handle, at, start->ip);
 	if (id == 0)
@@ -194,7 +194,7 @@ static enum nolog_refusal decide_session(const struct sessions_rules *rules,
 		return NOLOG_DAY_FORGOTTEN;
 	if (!address_allowed(rules, whole->ip))
 		return NOLOG_IP_NOT_ALLOWED;
-	if (effects_reserve(out, 1) < 0)
+	if (rules->server_full || effects_reserve(out, 1) < 0)
 		return NOLOG_OVER_CAPACITY;
 	effect.u.whole.server = *server;
 	memcpy(effect.u.whole.ip, whole->ip, NOLOG_IP_SIZE);
@@ -250,29 +250,45 @@ static enum nolog_refusal decide_alive(struct sessions *s, const struct sessions
  * than it: should that be wrong, its END is refused with 16 and the reporter
  * sends SESSION; the other mistake would leave a session open for good.
  */
-static enum nolog_refusal decide_restart(struct sessions *s, const struct sessions_time *t,
+static enum nolog_refusal decide_restart(struct sessions *s, const struct sessions_rules *rules,
+					 const struct sessions_time *t,
 					 const struct server_key *server,
 					 const struct nolog_frame *event, struct effects *out)
 {
 	int64_t at_ms = event->u.restart.at_ms;
-	uint32_t server_id, id, next;
+	uint32_t *next = &s->table.server_walk, server_id = entries_server(&s->table, server);
+	size_t most;
 
-	if (in_future(t, at_ms))
-		return NOLOG_TIME_RANGE;
-	server_id = entries_server(&s->table, server);
-	if (server_id == 0)
-		return NOLOG_OK;
-	if (effects_reserve(out, s->table.servers[server_id].count) < 0)
+	if (*next == 0) {
+		if (in_future(t, at_ms))
+			return NOLOG_TIME_RANGE;
+		if (server_id == 0)
+			return NOLOG_OK;
+		*next = s->table.servers[server_id].first;
+	}
+	assert(entries_at(&s->table, *next)->server == server_id);
+	most = s->table.servers[server_id].count;
+	if (rules->restart_most && most > rules->restart_most)
+		most = rules->restart_most;
+	if (effects_reserve(out, most) < 0) {
+		*next = 0;
 		return NOLOG_OVER_CAPACITY;
-	for (id = s->table.servers[server_id].first; id != 0; id = next) {
+	}
+	while (*next != 0 && most-- > 0) {
+		uint32_t id = *next;
 		const struct entry *e = entries_at(&s->table, id);
 		int64_t start_ms = effect_get_ms(e->start);
 
-		next = e->server_next;
+		*next = e->server_next;
 		if (start_ms < at_ms || start_was_cut(t, start_ms))
 			end_found(s, t, id, at_ms, out);
 	}
 	return NOLOG_OK;
+}
+
+bool sessions_restarting(const struct sessions *s)
+{
+	return s->table.server_walk != 0;
 }
 
 enum nolog_refusal sessions_decide(struct sessions *s, const struct sessions_rules *rules,
@@ -289,7 +305,7 @@ enum nolog_refusal sessions_decide(struct sessions *s, const struct sessions_rul
 	case NOLOG_ALIVE:
 		return decide_alive(s, t, server, event, out);
 	case NOLOG_RESTART:
-		return decide_restart(s, t, server, event, out);
+		return decide_restart(s, rules, t, server, event, out);
 	default:
 		return NOLOG_UNKNOWN_TYPE;
 	}

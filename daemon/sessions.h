@@ -35,6 +35,8 @@ struct sessions_rules {
 	size_t allow_count;
 	int64_t max_silence_ms; /* 0: never */
 	size_t max_open;
+	bool server_full;    /* no room for this server: what would be kept of it is 22 */
+	size_t restart_most; /* sessions that a RESTART looks at in one call; 0: all */
 };
 
 struct sessions_time {
@@ -74,6 +76,11 @@ size_t sessions_open_at(const struct sessions *s, const struct server_key *serve
 enum nolog_refusal sessions_decide(struct sessions *s, const struct sessions_rules *rules,
 				   const struct sessions_time *t, const struct server_key *server,
 				   const struct nolog_frame *event, struct effects *out);
+/*
+ * True when the RESTART that was decided last has more sessions to look at: it
+ * is to be decided again, and no other event before it.
+ */
+bool sessions_restarting(const struct sessions *s);
 
 /* Ends, with effects, those of a slice that were silent for too long. */
 void sessions_expire(struct sessions *s, const struct sessions_rules *rules,

@@ -31,8 +31,9 @@
 #define RELOG_EFFECTS (1u << 16)      /* of a transaction when everything is logged again */
 #define RELOG_POLL_MS 5
 #define RELOG_START_POLLS 600
-#define STOP_ROUNDS 25
-#define EVENT_EFFECTS 4 /* at most, as a rule: of an event with its stream's position */
+#define STOP_PATIENCE 300 /* stalled rounds before it stops without; what is hopeless ... */
+#define STOP_HOPELESS 12  /* ... counts as so many */
+#define EVENT_EFFECTS 4	  /* at most, as a rule: of an event with its stream's position */
 #define STREAMS_PASS_MS (INT64_C(3600) * 1000)
 
 struct writer {
@@ -61,7 +62,7 @@ struct writer {
 	int64_t stalled_ms;   /* and how much of it was stalled */
 	bool was_stalled;     /* since then */
 	bool short_room;      /* days finds no space, whether or not it must be waited for */
-	int stop_patience;    /* stalled rounds left before it stops without */
+	int stop_patience;    /* what is left of it */
 
 	pthread_t thread;
 	bool started;
@@ -481,8 +482,10 @@ static void send_later(struct writer *w)
 
 /* --- Deciding --- */
 
-static void decide_one(struct writer *w, const struct request *r, const struct sessions_time *t)
+/* False: there is more of it. */
+static bool decide_one(struct writer *w, const struct request *r, const struct sessions_time *t)
 {
+	const struct writer_book *b = w->o.book;
 	struct link *k = links_get(w->links, r->link);
 	struct nolog_frame f;
 	enum nolog_refusal code;
@@ -491,24 +494,31 @@ static void decide_one(struct writer *w, const struct request *r, const struct s
 	k->waiting--;
 	k->done++;
 	if (k->dead)
-		return;
+		return true;
 	nolog_frame_decode(&f, r->u.frame);
 	switch (link_sequence(k, f.seq)) {
 	case LINK_REFUSE:
 		refuse_and_close(w, k, NOLOG_BAD_SEQUENCE, f.seq);
-		return;
+		return true;
 	case LINK_REPEAT:
 		count(&w->repeats, 1);
 		k->dirty = true;
-		return;
+		return true;
 	case LINK_TAKE:
 		break;
 	}
+	code = b->decide(b->arg, &k->who, t, &f, &w->effects);
+	if (code == NOLOG_OK && b->more && b->more(b->arg)) {
+		link_again(k);
+		k->waiting++;
+		k->done--;
+		return false;
+	}
 	count(&w->frames, 1);
 	k->dirty = k->moved = true;
-	code = w->o.book->decide(w->o.book->arg, &k->who, t, &f, &w->effects);
 	if (code != NOLOG_OK)
 		refuse(w, k, code, f.seq);
+	return true;
 }
 
 /* After the last frame of a batch: where its stream stands now, and its acknowledgement. */
@@ -532,36 +542,56 @@ static int settle(struct writer *w, struct link *k, const struct sessions_time *
 
 static int commit(struct writer *w, struct fault *fault);
 
-/* Everything that waits; true answers wait in w->later for the commit. */
+/* The answers of what was decided wait in w->later for the commit. */
+static int settle_all(struct writer *w, size_t from, size_t to, const struct sessions_time *t,
+		      struct fault *fault)
+{
+	for (size_t i = from; i < to; i++) {
+		struct link *k = links_get(w->links, w->pending[i].link);
+
+		if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
+			return fault_set(fault, -ENOMEM, "", 0, "streams");
+	}
+	return 0;
+}
+
+/* The first n frames that waited are over. */
+static void drop_pending(struct writer *w, size_t n)
+{
+	w->pending_n -= n;
+	memmove(w->pending, w->pending + n, w->pending_n * sizeof(*w->pending));
+	explicit_bzero(w->pending + w->pending_n, n * sizeof(*w->pending));
+}
+
+/*
+ * What waits, as far as there is room further down: the rest goes first when
+ * there is again, and what was decided before it is committed.
+ */
 static int decide(struct writer *w, const struct sessions_time *t, struct fault *fault)
 {
 	size_t from = 0, to = 0, n = w->pending_n;
+	bool room = true;
 	int r = 0;
 
-	while (to < n && r == 0) {
-		decide_one(w, &w->pending[to++], t);
+	while (to < n && r == 0 && room) {
+		to += decide_one(w, &w->pending[to], t);
 		w->ahead = true;
+		room = w->o.book->room(w->o.book->arg);
 		/*
 		 * RESTARTs can yield more than a transaction should hold.  What is
 		 * decided so far becomes one, together with its positions: a SESSION
 		 * without its position would be taken twice after a crash.
 		 */
-		if (to < n && w->effects.n < COMMIT_EFFECTS_MAX)
+		if (to < n && w->effects.n < COMMIT_EFFECTS_MAX && room)
 			continue;
-		for (size_t i = from; i < to && r == 0; i++) {
-			struct link *k = links_get(w->links, w->pending[i].link);
-
-			if (k && (k->dirty || k->moved || k->closed) && settle(w, k, t) < 0)
-				r = fault_set(fault, -ENOMEM, "", 0, "streams");
-		}
+		r = settle_all(w, from, to, t, fault);
 		if (r == 0 && to < n)
 			r = commit(w, fault);
 		from = to;
 	}
-	if (n)
-		explicit_bzero(w->pending, n * sizeof(*w->pending));
-	w->pending_n = 0;
-	w->force = false;
+	drop_pending(w, to);
+	/* What is left was due. */
+	w->force = w->pending_n > 0;
 	return r;
 }
 
@@ -945,10 +975,11 @@ static void expire(struct writer *w, const struct sessions_time *t)
 		n = behind(&w->expire_since, t->running_ms, pass, b->slices);
 	else
 		w->expire_since = t->running_ms; /* it may be asked for at any time */
-	while (n--) {
+	for (; n && b->room(b->arg); n--) {
 		b->expire(b->arg, t, w->expire_next, &w->effects);
 		w->expire_next = (w->expire_next + 1) % b->slices;
 	}
+	w->expire_since -= n * pass / b->slices; /* those are still to come */
 	n = behind(&w->expire_streams_since, t->running_ms, STREAMS_PASS_MS, STREAMS_SLICES);
 	while (n--) {
 		streams_expire(w->streams, w->expire_streams_next, t->running_ms, &w->effects);
@@ -1070,16 +1101,25 @@ static bool events_wait(struct writer *w)
 	return w->pending_n > 0;
 }
 
+/* Stalled while it is to end: it may be that days is about to make room, or that there is no hope. */
+static bool has_patience(struct writer *w)
+{
+	bool hopeless = atomic_load(&w->stalled_space) || atomic_load(&w->stalled_room);
+
+	w->stop_patience -= hopeless ? STOP_HOPELESS : 1;
+	return !clock_held(w->o.clock) && w->stop_patience > 0;
+}
+
 static bool finished(struct writer *w, bool idle, bool stalled)
 {
 	if (!atomic_load(&w->stopping) || !idle || queue_ready(w->queries))
 		return false;
 	if (stalled) {
-		/* days may be about to make room; without hope there is no point in waiting. */
-		if (!clock_held(w->o.clock) && w->stop_patience-- > 0)
+		if (!events_wait(w))
+			return true;
+		if (has_patience(w))
 			return false;
-		if (events_wait(w))
-			atomic_store(&w->dropped, true);
+		atomic_store(&w->dropped, true);
 		return true;
 	}
 	return !w->pending_n && !queue_ready(w->requests) && !w->effects.n;
@@ -1100,7 +1140,7 @@ static bool go_round(struct writer *w, struct fault *fault, int *r)
 	*r = held ? 0 : end_what_is_over(w, &t, fault);
 	if (*r < 0)
 		return false;
-	room = b->room(b->arg);
+	room = b->room(b->arg) > 0;
 	show_no_room(w, !room);
 	moment(w, &t); /* that may have taken its time */
 	held = held || clock_held(w->o.clock);
@@ -1109,6 +1149,8 @@ static bool go_round(struct writer *w, struct fault *fault, int *r)
 		return false;
 	stalled = held || !room || atomic_load(&w->stalled_space);
 	set_stalled(w, stalled && !held); /* the clock's running time leaves out holds itself */
+	if (!stalled)
+		w->stop_patience = STOP_PATIENCE;
 	show(w);
 	if (finished(w, idle, stalled))
 		return false;
@@ -1208,7 +1250,7 @@ int writer_start(struct writer *w)
 	int r;
 
 	w->started = true;
-	w->stop_patience = STOP_ROUNDS;
+	w->stop_patience = STOP_PATIENCE;
 	r = pthread_create(&w->thread, NULL, writer_main, w);
 	if (r)
 		w->started = false;

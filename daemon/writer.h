@@ -82,6 +82,11 @@ struct writer_book {
 	enum nolog_refusal (*decide)(void *arg, const struct writer_link *link,
 				     const struct sessions_time *t, const struct nolog_frame *event,
 				     struct effects *out);
+	/*
+	 * True: there is more of the event that was decided last, which is to be
+	 * decided again before any other; NULL: never.
+	 */
+	bool (*more)(void *arg);
 	void (*refresh)(void *arg, const struct sessions_time *t, unsigned slice,
 			struct effects *out);
 	/* Silence and age: one slice; a pass shall take expire_ms(), 0: nothing to do. */
@@ -98,7 +103,10 @@ struct writer_book {
 	uint64_t (*flushed)(void *arg);
 	/* Ask that F move soon, with what is kept back for that if there is no room else. */
 	void (*flush)(void *arg);
-	/* False: no more until there is room further down. */
+	/*
+	 * False: no more until there is room further down, for what was decided and
+	 * is not yet committed too.  Asked after every event.
+	 */
 	bool (*room)(void *arg);
 	/* ... and that is for want of space, not because it is busy; NULL: never. */
 	bool (*no_space)(void *arg);

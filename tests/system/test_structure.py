@@ -46,7 +46,7 @@ STATIONS = (
     "pagecheck reserve dayblock dayservers daywait dayfile dayrun dayscan dayask day dayset"
     " daykeep merge dayaudit dayfinish days",                # finished sessions
     "journal",                                         # the log
-    "streams entries refresh sessions usage",                  # the ledgers
+    "streams entries servers refresh sessions usage",          # the ledgers
     "links writer sessionbook usagebook",                    # a thread per book
     "config sandbox",                                  # the process
     "conn listen server status",                       # the loop
@@ -56,7 +56,7 @@ STATIONS = (
 # No I/O, no clock, no thread, no library: every rule of theirs is tested
 # without a daemon.
 PURE = ("sessions usage calendar streams refresh effect lookup keyslot dayblock daywait pool slots"
-        " sort tags").split()
+        " sort tags servers").split()
 PURE_HEADERS = set("assert.h errno.h inttypes.h limits.h stdbool.h stddef.h stdint.h stdio.h"
                    " stdlib.h string.h nolog/frame.h nolog/text.h".split())
 IMPURE_CALLS = re.compile(r"""\b(

@@ -49,6 +49,22 @@ static void on_answer(struct lookup *l, void *arg)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static pthread_mutex_t large = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool large_came;
+
+/* While large is locked, the thread that hands on a large one waits. */
+static void on_large_answer(struct lookup *l, void *arg)
+{
+	bool wait = l->record_count > 1000;
+
+	atomic_store(&large_came, wait || atomic_load(&large_came));
+	if (wait)
+		(void)pthread_mutex_lock(&large);
+	on_answer(l, arg);
+	if (wait)
+		(void)pthread_mutex_unlock(&large);
+}
+
 static void on_progress(void *arg)
 {
 	struct store *s = arg;
@@ -653,6 +669,128 @@ static void only_names_that_are_given_are_taken_for_files_set_aside(void **state
 		if (names[i].aside)
 			assert_int_equal(day, TODAY);
 	}
+}
+
+/* --- Room, and answers that take long --- */
+
+static void waiting_rows_are_counted_as_rows_from_the_moment_they_are_put(void **state)
+{
+	uint8_t effects[4][EFFECT_SIZE];
+	uint8_t ip[16];
+	struct days_stats stats;
+	struct store s;
+	size_t all;
+
+	(void)state;
+	ip4_make(ip, 7);
+	whole_make(effects[0], ip, 1, T0 + 1, T0 + HOUR);
+	whole_make(effects[1], ip, 1, T0 - 10 * DAY, T0 + HOUR);
+	whole_make(effects[2], ip, 1, T0 - 300 * DAY, T0 + HOUR);
+	memset(effects[3], 0, EFFECT_SIZE);
+	effects[3][0] = EFFECT_OPEN;
+	assert_int_equal(days_rows((const uint8_t(*)[EFFECT_SIZE])effects, 1), 1);
+	assert_int_equal(days_rows((const uint8_t(*)[EFFECT_SIZE])effects + 1, 1), 11);
+	assert_int_equal(days_rows((const uint8_t(*)[EFFECT_SIZE])effects + 2, 1), 91);
+	assert_int_equal(days_rows((const uint8_t(*)[EFFECT_SIZE])effects, 4), 103);
+	store_init(&s, TODAY);
+	s.options.flush_rows = 1000;
+	assert_int_equal(days_open(&s.days, &s.options, NULL), 0);
+	all = days_room(s.days);
+	assert_int_equal(all, 4000);
+	/* Before its thread has looked at any of it. */
+	assert_int_equal(days_put(s.days, 1, (const uint8_t(*)[EFFECT_SIZE])effects, 4), 0);
+	assert_int_equal(days_room(s.days), all - 103);
+	for (uint64_t batch = 2; batch <= 40; batch++)
+		assert_int_equal(days_put(s.days, batch, (const uint8_t(*)[EFFECT_SIZE])effects, 4),
+				 0);
+	assert_int_equal(days_room(s.days), 0);
+	s.batch = 40;
+	assert_int_equal(days_start(s.days), 0);
+	store_wait_flushed(&s);
+	/* What was counted on and is not kept is given back. */
+	assert_int_equal(days_room(s.days), all);
+	do
+		days_stats(s.days, &stats);
+	while (stats.rows != (uint64_t)40 * (1 + 11 + 90));
+	assert_int_equal(stats.waiting_rows, 0);
+	store_stop(&s);
+	store_end(&s);
+}
+
+static int count_server(int32_t day, const struct server_key *server, void *arg)
+{
+	unsigned *n = arg;
+	struct server_key one = server_make((unsigned)(TODAY - day)), all = server_make(9);
+
+	assert_true(memcmp(server, &one, sizeof(one)) == 0 ||
+		    memcmp(server, &all, sizeof(all)) == 0);
+	return ++*n == 5 ? 77 : 0;
+}
+
+static void every_list_of_servers_is_told(void **state)
+{
+	struct store s;
+	unsigned n = 0;
+
+	(void)state;
+	store_init(&s, TODAY);
+	store_start(&s);
+	for (unsigned day = 0; day < 3; day++) {
+		int64_t at = T0 - day * DAY;
+		struct told t[2] = { told_make(1, day, at, at), told_make(1, 9, at, at) };
+
+		if (day < 2)
+			store_put(&s, t, 2);
+		else
+			store_put(&s, t, 1);
+	}
+	store_stop(&s);
+	assert_int_equal(days_open(&s.days, &s.options, NULL), 0);
+	assert_int_equal(days_each_server(s.days, count_server, &n), 77);
+	assert_int_equal(n, 5);
+	n = 5;
+	assert_int_equal(days_each_server(s.days, count_server, &n), 0);
+	assert_int_equal(n, 10);
+	assert_int_equal(days_start(s.days), 0);
+	store_stop(&s);
+	store_end(&s);
+}
+
+/* Whoever makes a large answer stands still; rows are written, small answers given. */
+static void an_answer_that_takes_long_holds_nothing_up(void **state)
+{
+	enum { ROWS = 5000 };
+	struct told *t = calloc(ROWS, sizeof(*t));
+	struct lookup *l;
+	struct store s;
+
+	(void)state;
+	assert_non_null(t);
+	for (uint32_t i = 0; i < ROWS; i++)
+		t[i] = told_make(0x0a000000 + i, 1, T0 + i, T0 + HOUR);
+	store_init(&s, TODAY);
+	s.options.events.answered = on_large_answer;
+	store_start(&s);
+	store_put(&s, t, ROWS);
+	store_wait_flushed(&s);
+	(void)pthread_mutex_lock(&large);
+	days_ask(s.days, ask_make(NULL, 0, -1, INT64_MIN, INT64_MAX, NULL, 100000));
+	while (!atomic_load(&large_came))
+		(void)sched_yield();
+	l = store_ask(&s, t[7].ip, 128, -1, INT64_MIN, INT64_MAX, NULL, 10);
+	assert_int_equal(l->record_count, 1);
+	lookup_free(l);
+	store_put(&s, t, 1);
+	store_wait_flushed(&s);
+	assert_null(s.answers);
+	(void)pthread_mutex_unlock(&large);
+	l = store_answer(&s);
+	assert_int_equal(l->code, NOLOG_DONE_COMPLETE);
+	assert_int_equal(l->record_count, ROWS);
+	lookup_free(l);
+	store_stop(&s);
+	store_end(&s);
+	free(t);
 }
 
 /* --- Failures --- */
@@ -1676,6 +1814,9 @@ int main(void)
 		cmocka_unit_test(damaged_file_is_set_aside_when_rows_wait_for_its_day),
 		cmocka_unit_test(crash_after_setting_aside_loses_no_waiting_row),
 		cmocka_unit_test(only_names_that_are_given_are_taken_for_files_set_aside),
+		cmocka_unit_test(waiting_rows_are_counted_as_rows_from_the_moment_they_are_put),
+		cmocka_unit_test(every_list_of_servers_is_told),
+		cmocka_unit_test(an_answer_that_takes_long_holds_nothing_up),
 		cmocka_unit_test(thread_that_failed_moves_nothing_on),
 		cmocka_unit_test(damaged_file_system_ends_it_and_is_no_damaged_day),
 		cmocka_unit_test(wish_to_write_outlasts_a_rewrite),

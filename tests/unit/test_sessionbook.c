@@ -58,12 +58,28 @@ static struct sessionbook_rules *rules_make(size_t max_open, const struct sessio
 	return r;
 }
 
+/* The stations from days up, in the daemon's order. */
+static void open_stations(struct desk *d, int32_t today)
+{
+	struct days_options o = {
+		.retention_days = 90, .today = today, .vouched = true, .map_bytes = (size_t)1 << 30
+	};
+
+	o.dir = d->place.dir;
+	o.keyring = d->place.keyring;
+	o.events.answered = answered;
+	o.events.arg = d;
+	assert_int_equal(days_open(&d->days, &o, NULL), 0);
+	assert_int_equal(sessionbook_new(&d->sessionbook, d->days, d->place.keyring,
+					 rules_make(1 << 20, NULL)),
+			 0);
+	d->book = sessionbook_writer(d->sessionbook);
+	assert_int_equal(days_start(d->days), 0);
+}
+
 static int setup(void **state)
 {
 	struct desk *d = calloc(1, sizeof(*d));
-	struct days_options o = {
-		.retention_days = 90, .today = TODAY, .vouched = true, .map_bytes = (size_t)1 << 30
-	};
 	struct exits_entry shared;
 
 	assert_non_null(d);
@@ -72,20 +88,11 @@ static int setup(void **state)
 	assert_int_equal(pthread_mutex_init(&d->lock, NULL), 0);
 	d->bell = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 	assert_true(d->bell >= 0);
-	o.dir = d->place.dir;
-	o.keyring = d->place.keyring;
-	o.events.answered = answered;
-	o.events.arg = d;
-	assert_int_equal(days_open(&d->days, &o, NULL), 0);
-	assert_int_equal(days_start(d->days), 0);
 	ip4_make(shared.ip, EXIT_IP);
 	shared.server = server_make(WATCHED);
 	d->exits = exits_new(&shared, 1);
 	assert_non_null(d->exits);
-	assert_int_equal(sessionbook_new(&d->sessionbook, d->days, d->place.keyring,
-					 rules_make(1 << 20, NULL)),
-			 0);
-	d->book = sessionbook_writer(d->sessionbook);
+	open_stations(d, TODAY);
 	*state = d;
 	return 0;
 }
@@ -449,40 +456,338 @@ static void what_was_logged_comes_back(void **state)
 	effects_free(&log);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* --- Many sessions of one address --- */
 
-/* The n-th of many server IDs. */
-static enum nolog_refusal start_at(struct desk *d, unsigned n)
+#define CROWD_IP 0x0a090909
+#define CROWD 50000u /* more than a round looks at */
+
+static void open_crowd(struct desk *d)
+{
+	for (uint32_t i = 0; i < CROWD; i++)
+		assert_int_equal(start(d, OTHER, i, CROWD_IP, NOW - HOUR + i), NOLOG_OK);
+	commit(d);
+}
+
+static void ask_crowd(struct desk *d)
+{
+	uint8_t ip[16];
+
+	ip4_make(ip, CROWD_IP);
+	ask(d, ip, 128, -1, 1000000);
+}
+
+static void an_address_of_many_is_looked_at_in_pieces(void **state)
+{
+	struct desk *d = *state;
+	unsigned rounds = 1;
+	uint8_t ip[16];
+
+	open_crowd(d);
+	open_watched(d, false);
+	ask_crowd(d);
+	ip4_make(ip, 0x0a000105);
+	ask(d, ip, 128, -1, 10); /* one with few does not wait for it */
+	expect_answer(d, NOLOG_DONE_COMPLETE, 1, 1);
+	while (work(d))
+		rounds++;
+	assert_int_equal(rounds, 3);
+	expect_answer(d, NOLOG_DONE_COMPLETE, CROWD, CROWD);
+}
+
+/* Ends those that were and were not looked at, the first and the next among them. */
+static void what_ends_while_an_address_is_walked_is_given_once(void **state)
+{
+	struct desk *d = *state;
+	uint32_t ended = 0;
+
+	open_crowd(d);
+	ask_crowd(d);
+	for (uint32_t round = 0; work(d); round++) {
+		for (uint32_t i = round; i < CROWD; i += 7)
+			ended += end(d, OTHER, i, NOW) == NOLOG_OK;
+		commit(d);
+	}
+	assert_in_range(ended, CROWD / 7, CROWD / 2);
+	expect_answer(d, NOLOG_DONE_COMPLETE, CROWD, CROWD - ended);
+}
+
+static void all_may_end_while_an_address_is_walked(void **state)
+{
+	struct desk *d = *state;
+
+	open_crowd(d);
+	ask_crowd(d);
+	assert_true(work(d));
+	for (uint32_t i = 0; i < CROWD; i++)
+		assert_int_equal(end(d, OTHER, i, NOW), NOLOG_OK);
+	commit(d);
+	assert_int_equal(start(d, OTHER, 1, CROWD_IP, NOW), NOLOG_OK);
+	commit(d);
+	assert_false(work(d));
+	expect_answer(d, NOLOG_DONE_COMPLETE, CROWD, 0);
+	/* Nothing of that walk is left: the next one begins at the beginning. */
+	ask_crowd(d);
+	expect_answer(d, NOLOG_DONE_COMPLETE, CROWD + 1, 1);
+}
+
+static void walks_beside_each_other_are_all_answered(void **state)
+{
+	struct desk *d = *state;
+	unsigned rounds = 0;
+
+	open_crowd(d);
+	ask_crowd(d);
+	ask(d, NULL, 0, OTHER, 1000000);
+	ask_crowd(d);
+	while (work(d))
+		if (rounds++ == 3)
+			assert_int_equal(end(d, OTHER, 7, NOW), NOLOG_OK), commit(d);
+	for (int i = 0; i < 3; i++) {
+		struct lookup *l = answer(d);
+
+		assert_int_equal(l->code, NOLOG_DONE_COMPLETE);
+		assert_int_equal(l->record_count, CROWD);
+		lookup_free(l);
+	}
+}
+
+/* --- Room for rows --- */
+
+static enum nolog_refusal whole(struct desk *d, unsigned server, int64_t from, int64_t to)
+{
+	struct nolog_frame f = { .type = NOLOG_SESSION };
+
+	f.u.session.start_ms = from;
+	f.u.session.end_ms = to;
+	ip4_make(f.u.session.ip, 7);
+	return decide(d, server, &f);
+}
+
+/* A day each session touches is a row: what is decided counts, committed or not. */
+static void the_bound_on_waiting_rows_counts_rows(void **state)
+{
+	struct desk *d = *state;
+	struct days_stats stats;
+	size_t n = 0;
+
+	while (d->book->room(d->book->arg)) {
+		assert_int_equal(whole(d, WATCHED, NOW - 80 * DAY, NOW), NOLOG_OK);
+		n += 81;
+		assert_in_range(n, 1, 300000);
+	}
+	assert_in_range(n, 4 * 65536, 4 * 65536 + 80);
+	commit(d); /* handed on: days counts them now */
+	days_stats(d->days, &stats);
+	assert_in_range(stats.waiting_rows, 0, n);
+	while (!d->book->room(d->book->arg))
+		(void)poll(NULL, 0, 1);
+}
+
+static void a_restart_of_many_comes_in_pieces(void **state)
+{
+	struct desk *d = *state;
+	struct nolog_frame f = { .type = NOLOG_RESTART };
+	struct sessionbook_stats stats;
+	unsigned pieces = 1;
+
+	for (uint32_t i = 0; i < 10000; i++)
+		assert_int_equal(start(d, OTHER, i, i, NOW - HOUR), NOLOG_OK);
+	assert_int_equal(start(d, WATCHED, 1, 1, NOW - HOUR), NOLOG_OK);
+	commit(d);
+	f.u.restart.at_ms = NOW;
+	for (;; pieces++) {
+		assert_int_equal(decide(d, OTHER, &f), NOLOG_OK);
+		assert_in_range(d->out.n, 0, 300);
+		commit(d);
+		if (!d->book->more(d->book->arg))
+			break;
+	}
+	assert_in_range(pieces, 30, 100);
+	sessionbook_stats(d->sessionbook, &stats);
+	assert_int_equal(stats.open, 1);
+	assert_int_equal(stats.ended, 10000);
+}
+
+/* --- Places in the days' lists --- */
+
+static enum nolog_refusal report(struct desk *d, unsigned n, const struct nolog_frame *f)
 {
 	struct writer_link link = { .stream = 1 };
 	struct sessions_time t = moment(d);
-	struct nolog_frame f = { .type = NOLOG_START };
 	char name[24];
 
 	(void)snprintf(name, sizeof(name), "s-%u", n);
 	memcpy(link.server, name, strlen(name));
 	server_pack(&link.server_key, link.server);
+	return d->book->decide(d->book->arg, &link, &t, f, &d->out);
+}
+
+/* The n-th of many server IDs. */
+static enum nolog_refusal start_at(struct desk *d, unsigned n)
+{
+	struct nolog_frame f = { .type = NOLOG_START };
+
 	f.u.start.handle = 1;
 	f.u.start.start_ms = d->now;
 	ip4_make(f.u.start.ip, 1);
-	effects_clear(&d->out);
-	return d->book->decide(d->book->arg, &link, &t, &f, &d->out);
+	return report(d, n, &f);
 }
 
-static void a_new_server_is_refused_before_a_day_s_list_is_full(void **state)
+static enum nolog_refusal end_at(struct desk *d, unsigned n)
+{
+	struct nolog_frame f = { .type = NOLOG_END };
+
+	f.u.end.handle = 1;
+	f.u.end.end_ms = d->now;
+	return report(d, n, &f);
+}
+
+static enum nolog_refusal whole_at(struct desk *d, unsigned n, int64_t from, int64_t to)
+{
+	struct nolog_frame f = { .type = NOLOG_SESSION };
+
+	f.u.session.start_ms = from;
+	f.u.session.end_ms = to;
+	ip4_make(f.u.session.ip, 1);
+	return report(d, n, &f);
+}
+
+static void whole_of_each(struct desk *d, unsigned from, unsigned to, int64_t at)
+{
+	for (unsigned i = from; i < to; i++)
+		assert_int_equal(whole_at(d, i, at, at), NOLOG_OK);
+	commit(d);
+}
+
+/* Everything goes into files, and all begins again with them. */
+static void stations_again(struct desk *d, int32_t today)
+{
+	assert_int_equal(days_stop(d->days, NULL), 0);
+	sessionbook_free(d->sessionbook);
+	d->now += (today - calendar_day(d->now)) * DAY;
+	open_stations(d, today);
+}
+
+#define ALL 65535u /* places */
+
+static void a_new_server_is_refused_when_a_day_s_list_could_be_full(void **state)
 {
 	struct desk *d = *state;
+	struct nolog_frame restart = { .type = NOLOG_RESTART };
 	unsigned taken = 0;
 
-	while (taken < 65536 && start_at(d, taken) == NOLOG_OK)
+	restart.u.restart.at_ms = NOW;
+	/* One that has no sessions takes no place. */
+	assert_int_equal(report(d, 100000, &restart), NOLOG_OK);
+	while (taken < 70000 && start_at(d, taken) == NOLOG_OK)
 		taken++;
-	/* Below what a day's list can hold, with room to spare; and it stays so. */
-	assert_int_equal(taken, 60000);
+	assert_int_equal(taken, ALL);
 	assert_int_equal(start_at(d, taken), NOLOG_OVER_CAPACITY);
 	assert_int_equal(start_at(d, taken + 1), NOLOG_OVER_CAPACITY);
+	assert_int_equal(report(d, taken, &restart), NOLOG_OK);
 	/* Those that are known go on. */
 	assert_int_equal(start_at(d, 5), NOLOG_HANDLE_OPEN);
+	assert_int_equal(end_at(d, 5), NOLOG_OK);
+	assert_int_equal(start_at(d, 5), NOLOG_OK);
+	commit(d);
 }
+
+static void a_server_without_room_is_refused_in_its_turn(void **state)
+{
+	struct desk *d = *state;
+	struct request r = { .kind = REQUEST_RULES };
+	struct sessions_prefix prefix = { .length = 128 };
+	struct sessions_time t = moment(d);
+
+	whole_of_each(d, 0, ALL, NOW);
+	ip4_make(prefix.ip, 1);
+	r.u.pointer = rules_make(9, &prefix);
+	d->book->query(d->book->arg, &r, &t);
+	assert_int_equal(whole_at(d, ALL, NOW, NOW + HOUR), NOLOG_TIME_RANGE);
+	assert_int_equal(whole_at(d, ALL, T0 - 100 * DAY, T0 - 99 * DAY), NOLOG_DAY_FORGOTTEN);
+	assert_int_equal(whole_at(d, ALL, NOW, NOW), NOLOG_OVER_CAPACITY);
+	ip4_make(prefix.ip, 2);
+	r.u.pointer = rules_make(9, &prefix);
+	d->book->query(d->book->arg, &r, &t);
+	assert_int_equal(whole_at(d, ALL, NOW, NOW), NOLOG_IP_NOT_ALLOWED);
+	assert_int_equal(start_at(d, ALL), NOLOG_IP_NOT_ALLOWED);
+}
+
+/* Nobody is counted twice, however often it begins again. */
+static void after_a_restart_the_same_servers_fit(void **state)
+{
+	struct desk *d = *state;
+
+	whole_of_each(d, 0, 40000, NOW);
+	stations_again(d, TODAY);
+	whole_of_each(d, 0, 40000, NOW);
+	stations_again(d, TODAY + 1);
+	whole_of_each(d, 0, 40000, d->now);
+	/* The others' days live: together they fill the list. */
+	whole_of_each(d, 40000, ALL, d->now);
+	assert_int_equal(whole_at(d, ALL, d->now, d->now), NOLOG_OVER_CAPACITY);
+	stations_again(d, TODAY + 1);
+	assert_int_equal(whole_at(d, ALL, d->now, d->now), NOLOG_OVER_CAPACITY);
+	whole_of_each(d, 30000, 50000, d->now);
+}
+
+/* What was logged and is in no file yet counts as well. */
+static void servers_of_the_log_have_their_places(void **state)
+{
+	struct desk *d = *state;
+	struct effect e = { .type = EFFECT_OPEN };
+
+	for (unsigned i = 0; i < ALL; i++) {
+		e.type = i % 2 ? EFFECT_OPEN : EFFECT_WHOLE;
+		e.u.open.server = server_make(i);
+		if (e.type == EFFECT_OPEN) {
+			e.u.open.handle = 1;
+			e.u.open.start_ms = e.u.open.alive_ms = NOW;
+		} else {
+			e.u.whole.start_ms = e.u.whole.end_ms = NOW;
+		}
+		assert_int_equal(d->book->apply(d->book->arg, &e, 0), 0);
+	}
+	/* Of one that ended so early nothing is kept. */
+	e = (struct effect){ .type = EFFECT_OPEN };
+	e.u.open.server = server_make(ALL);
+	assert_int_equal(d->book->apply(d->book->arg, &e, 0), 0);
+	e = (struct effect){ .type = EFFECT_GONE };
+	e.u.gone.server = server_make(ALL);
+	assert_int_equal(d->book->apply(d->book->arg, &e, 0), 0);
+	assert_false(work(d));
+	assert_int_equal(start_at(d, ALL), NOLOG_OVER_CAPACITY);
+	assert_int_equal(whole_at(d, 0, NOW, NOW), NOLOG_OK);
+	assert_int_equal(end_at(d, 1), NOLOG_OK);
+	commit(d);
+}
+
+static void with_a_day_go_the_servers_that_only_it_knew(void **state)
+{
+	struct desk *d = *state;
+
+	whole_of_each(d, 0, 20000, NOW - 88 * DAY);	/* gone the day after tomorrow */
+	whole_of_each(d, 20000, ALL - 1, NOW);		/* stay */
+	whole_of_each(d, 0, 10000, NOW - 10 * DAY);	/* known by a later day too */
+	assert_int_equal(start_at(d, 15000), NOLOG_OK); /* still open then */
+	assert_int_equal(start_at(d, ALL - 1), NOLOG_OK);
+	commit(d);
+	assert_int_equal(start_at(d, ALL), NOLOG_OVER_CAPACITY);
+	days_advance(d->days, TODAY + 2);
+	while (days_forgotten(d->days) < TODAY + 2)
+		(void)poll(NULL, 0, 1);
+	d->now += 2 * DAY;
+	assert_false(work(d));
+	/* 9,999 places: 10,000 that only that day knew, less the one that is open. */
+	whole_of_each(d, ALL, ALL + 9999, d->now);
+	assert_int_equal(start_at(d, ALL + 9999), NOLOG_OVER_CAPACITY);
+	assert_int_equal(start_at(d, 12000), NOLOG_OVER_CAPACITY);
+	assert_int_equal(start_at(d, 9999), NOLOG_OK);
+	assert_int_equal(end_at(d, 15000), NOLOG_OK);
+	commit(d);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -499,7 +804,17 @@ int main(void)
 		TEST(the_rules_that_were_sent_last_count),
 		TEST(it_counts_what_began_and_ended),
 		TEST(what_was_logged_comes_back),
-		TEST(a_new_server_is_refused_before_a_day_s_list_is_full),
+		TEST(an_address_of_many_is_looked_at_in_pieces),
+		TEST(what_ends_while_an_address_is_walked_is_given_once),
+		TEST(all_may_end_while_an_address_is_walked),
+		TEST(walks_beside_each_other_are_all_answered),
+		TEST(the_bound_on_waiting_rows_counts_rows),
+		TEST(a_restart_of_many_comes_in_pieces),
+		TEST(a_new_server_is_refused_when_a_day_s_list_could_be_full),
+		TEST(a_server_without_room_is_refused_in_its_turn),
+		TEST(after_a_restart_the_same_servers_fit),
+		TEST(servers_of_the_log_have_their_places),
+		TEST(with_a_day_go_the_servers_that_only_it_knew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -521,6 +521,51 @@ static void a_restart_ends_what_began_before_it(void **state)
 	assert_int_equal(sessions_open_at(d->s, &d->b), 1);
 }
 
+/* Sessions that go between the pieces, the one it stands at too, are no stumbling block. */
+static void a_restart_may_come_in_pieces(void **state)
+{
+	struct desk *d = *state;
+	struct nolog_frame f = { .type = NOLOG_ALIVE };
+	size_t closed = 0;
+	unsigned pieces = 0;
+
+	for (uint64_t h = 0; h < 1000; h++) {
+		assert_int_equal(start(d, h, h % 3 ? NOW - 100 : NOW, 2), NOLOG_OK);
+		f.u.alive.handle = h;
+		f.u.alive.at_ms = NOW;
+		if (h % 100 == 0)
+			assert_int_equal(decide(d, &d->a, &f), NOLOG_OK);
+	}
+	d->rules.restart_most = 10;
+	do {
+		assert_int_equal(restart(d, NOW - 50), NOLOG_OK);
+		assert_in_range(d->out.n, 0, 10);
+		closed += d->out.n;
+		if (pieces++ != 20)
+			continue;
+		/* Silence ends ten. */
+		d->rules.max_silence_ms = 1000;
+		d->t.running_ms += 2000;
+		effects_clear(&d->out);
+		for (unsigned s = 0; s < SESSIONS_SLICES; s++)
+			sessions_expire(d->s, &d->rules, &d->t, s, &d->out);
+		closed += d->out.n;
+	} while (sessions_restarting(d->s));
+	assert_in_range(pieces, 99, 101);
+	for (uint64_t h = 0; h < 1000; h++)
+		closed += end(d, h, NOW) == NOLOG_OK && h % 3 == 0;
+	assert_int_equal(closed, 1000);
+	assert_int_equal(sessions_open(d->s), 0);
+	/* A server that has none left in the middle of it. */
+	for (uint64_t h = 0; h < 20; h++)
+		assert_int_equal(start(d, h, NOW - 100, 2), NOLOG_OK);
+	assert_int_equal(restart(d, NOW), NOLOG_OK);
+	assert_true(sessions_restarting(d->s));
+	assert_int_equal(restart(d, NOW), NOLOG_OK);
+	assert_false(sessions_restarting(d->s));
+	assert_int_equal(sessions_open(d->s), 0);
+}
+
 static void a_restart_before_the_horizon_keeps_nothing(void **state)
 {
 	struct desk *d = *state;
@@ -605,6 +650,27 @@ static void more_servers_than_there_are_numbers_are_22(void **state)
 	assert_int_equal(start(d, 1, NOW, 2), NOLOG_OK);
 }
 
+static void a_server_without_room_comes_last_among_the_refusals(void **state)
+{
+	struct desk *d = *state;
+	struct sessions_prefix allow = { .length = 96 };
+
+	d->rules.server_full = true;
+	d->rules.allow = &allow;
+	d->rules.allow_count = 1;
+	memcpy(allow.ip, (const uint8_t[16]){ [10] = 0xff, [11] = 0xff }, 16);
+	assert_int_equal(session(d, NOW, NOW + DAY, 2), NOLOG_TIME_RANGE);
+	assert_int_equal(session(d, 0, 1, 2), NOLOG_DAY_FORGOTTEN);
+	assert_int_equal(session(d, NOW, NOW, 2), NOLOG_OVER_CAPACITY);
+	assert_int_equal(start(d, 1, NOW + DAY, 2), NOLOG_TIME_RANGE);
+	assert_int_equal(start(d, 1, NOW, 2), NOLOG_OVER_CAPACITY);
+	assert_int_equal(end(d, 1, NOW), NOLOG_UNKNOWN_HANDLE);
+	assert_int_equal(restart(d, NOW), NOLOG_OK);
+	allow.ip[11] = 0xfe;
+	assert_int_equal(session(d, NOW, NOW, 2), NOLOG_IP_NOT_ALLOWED);
+	assert_int_equal(start(d, 1, NOW, 2), NOLOG_IP_NOT_ALLOWED);
+}
+
 /* --- Looking --- */
 
 struct found {
@@ -654,6 +720,34 @@ static void sessions_are_found_by_exact_address(void **state)
 	ip6(ip, 1);
 	assert_int_equal(sessions_find(d->s, ip, count, &f), 0);
 	assert_int_equal(f.handles, 1000);
+}
+
+static void an_address_is_walked_in_pieces(void **state)
+{
+	struct desk *d = *state;
+	struct found f = { 0 };
+	uint64_t gone = 0, begun = 0;
+	uint8_t ip[16];
+
+	for (uint64_t h = 0; h < 100; h++)
+		assert_int_equal(start(d, h, NOW, 1), NOLOG_OK);
+	ip4(ip, 1);
+	sessions_walk(d->s, ip);
+	/* Each time the one that it stands at goes, which is the newest not met, and one begins. */
+	while (sessions_walk_on(d->s, 3, count, &f)) {
+		if (gone < 12)
+			assert_int_equal(end(d, 100 - f.n - gone++, NOW), NOLOG_OK);
+		assert_int_equal(start(d, 1000 + begun++, NOW, 1), NOLOG_OK);
+	}
+	assert_int_equal(f.n, 100 - gone);
+	assert_int_equal(gone, 12);
+	f = (struct found){ .stop_at = 3 };
+	sessions_walk(d->s, ip);
+	assert_false(sessions_walk_on(d->s, 100, count, &f));
+	assert_int_equal(f.n, 3);
+	ip4(ip, 77);
+	sessions_walk(d->s, ip);
+	assert_false(sessions_walk_on(d->s, 100, count, &f));
 }
 
 static void a_scan_of_all_slices_meets_every_session_once(void **state)
@@ -1004,11 +1098,14 @@ int main(void)
 		DESK(silence_is_never_too_long_when_it_has_no_limit),
 		DESK(a_session_last_heard_of_before_the_horizon_leaves_nothing),
 		DESK(a_restart_ends_what_began_before_it),
+		DESK(a_restart_may_come_in_pieces),
 		DESK(a_restart_before_the_horizon_keeps_nothing),
 		DESK(addresses_outside_the_allowed_prefixes_are_19),
 		DESK(more_open_sessions_than_allowed_are_22_last_of_all),
 		DESK(more_servers_than_there_are_numbers_are_22),
 		DESK(sessions_are_found_by_exact_address),
+		DESK(an_address_is_walked_in_pieces),
+		DESK(a_server_without_room_comes_last_among_the_refusals),
 		DESK(a_scan_of_all_slices_meets_every_session_once),
 		DESK(replay_refuses_nothing_and_knows_its_book),
 		DESK(replay_counts_silence_from_itself),

@@ -31,7 +31,9 @@
 #define SLICES 16u
 #define WAIT_MS 60000 /* for what has to come */
 #define BAD 13	      /* a start that the book refuses */
-#define LIVE_AT 1000  /* any other start */
+#define MANY 17	      /* one that is decided in PIECES */
+#define PIECES 5
+#define LIVE_AT 1000 /* any other start */
 #define HOUR (INT64_C(3600) * 1000)
 
 /* --- A book: the value of a handle is its start --- */
@@ -41,7 +43,9 @@ struct book {
 	int64_t value[HANDLES]; /* 0: none */
 	size_t live;
 	_Atomic uint64_t decided;
-	int asked;			   /* eventfd: a query was served */
+	atomic_int allowed; /* decisions until there is no room; negative: any number */
+	int pieces;	    /* of MANY, that were decided */
+	int asked;	    /* eventfd: a query was served */
 	atomic_bool room, no_space, blind; /* blind: F does not move */
 	atomic_int generation, old_generation;
 	atomic_bool turn;     /* upkeep: to a new generation */
@@ -100,11 +104,26 @@ static enum nolog_refusal decide(void *arg, const struct writer_link *link,
 
 	(void)t;
 	atomic_fetch_add(&b->decided, 1);
+	if (atomic_load(&b->allowed) > 0)
+		atomic_fetch_sub(&b->allowed, 1);
 	if (event->u.start.start_ms == BAD)
 		return NOLOG_TIME_RANGE;
+	if (event->u.start.start_ms == MANY && ++b->pieces < PIECES) {
+		emit(link, 4000 + (uint64_t)b->pieces, MANY, out);
+		return NOLOG_OK;
+	}
 	set(b, event->u.start.handle, event->u.start.start_ms);
 	emit(link, event->u.start.handle, event->u.start.start_ms, out);
 	return NOLOG_OK;
+}
+
+static bool more(void *arg)
+{
+	struct book *b = arg;
+
+	if (b->pieces == PIECES)
+		b->pieces = 0;
+	return b->pieces > 0;
 }
 
 static void refresh(void *arg, const struct sessions_time *t, unsigned slice, struct effects *out)
@@ -175,7 +194,7 @@ static bool room(void *arg)
 {
 	struct book *b = arg;
 
-	return atomic_load(&b->room);
+	return atomic_load(&b->room) && atomic_load(&b->allowed) != 0;
 }
 
 static bool no_space(void *arg)
@@ -247,6 +266,7 @@ static void book_init(struct book *b)
 	assert_true(asked > 0);
 	b->asked = asked;
 	atomic_store(&b->room, true);
+	atomic_store(&b->allowed, -1);
 	atomic_store(&b->no_space, false);
 	atomic_store(&b->generation, 1);
 	b->book = (struct writer_book){
@@ -259,6 +279,7 @@ static void book_init(struct book *b)
 		.stream_id = stream_id,
 		.old_generation = old_generation,
 		.decide = decide,
+		.more = more,
 		.refresh = refresh,
 		.expire = expire,
 		.expire_ms = expire_ms,
@@ -951,6 +972,112 @@ static void without_room_further_down_it_waits_and_goes_on(void **state)
 	assert_false(stats.stalled_room);
 }
 
+static void when_there_is_no_more_room_within_a_batch_the_rest_waits(void **state)
+{
+	struct place *p = *state;
+
+	atomic_store(&p->book.allowed, 5);
+	start(p, 0);
+	hello(p, 1, 7);
+	expect_welcome(p, 1, 0);
+	report(p, 1, 1, 12);
+	expect_ack(p, 1, 5, 5);
+	expect_nothing(p);
+	assert_int_equal(atomic_load(&p->book.decided), 5);
+	report(p, 1, 13, 14); /* come behind them */
+	atomic_store(&p->book.allowed, 4);
+	writer_wake(p->writer);
+	expect_ack(p, 1, 9, 4);
+	/* What it is when it is killed here: position and effects agree. */
+	writer_stop(p->writer);
+	while (!writer_stopped(p->writer)) {
+		writer_wake(p->writer);
+		(void)poll(NULL, 0, 1);
+	}
+	writer_join(p->writer);
+	assert_true(writer_dropped(p->writer));
+	assert_false(p->book.gap);
+	reopen(p, 60000);
+	holds_all(p, 9);
+	atomic_store(&p->book.allowed, 2);
+	assert_int_equal(writer_start(p->writer), 0);
+	hello(p, 2, 7);
+	expect_welcome(p, 2, 9);
+	report(p, 2, 10, 14);
+	expect_nothing(p);
+	writer_tick_set(p->writer, 0);
+	expect_ack(p, 2, 11, 2);
+	writer_tick_set(p->writer, 60000); /* they were due and go on being so */
+	atomic_store(&p->book.allowed, -1);
+	writer_wake(p->writer);
+	expect_ack(p, 2, 14, 3);
+	stop(p);
+	assert_false(writer_dropped(p->writer));
+	reopen(p, 0);
+	holds_all(p, 14);
+}
+
+/* An event with more effects than there is room for is taken when the last of them is. */
+static void an_event_may_be_decided_in_pieces(void **state)
+{
+	struct place *p = *state;
+	struct nolog_frame many = start_frame(2, 2, MANY);
+	struct writer_stats stats;
+
+	atomic_store(&p->book.allowed, 3);
+	start(p, 0);
+	hello(p, 1, 7);
+	expect_welcome(p, 1, 0);
+	report(p, 1, 1, 1);
+	put(p, 0, 1, REQUEST_FRAME, 0, &many);
+	push(p, 1);
+	report(p, 1, 3, 3);
+	expect_ack(p, 1, 1, 1);
+	settle(p);
+	assert_int_equal(p->book.pieces, 2);
+	writer_stats(p->writer, &stats);
+	assert_int_equal(stats.frames, 1);
+	atomic_store(&p->book.allowed, 1);
+	writer_wake(p->writer);
+	expect_nothing(p);
+	assert_int_equal(p->book.pieces, 3);
+	atomic_store(&p->book.allowed, -1);
+	writer_wake(p->writer);
+	expect_ack(p, 1, 3, 2);
+	stop(p);
+	writer_stats(p->writer, &stats);
+	assert_int_equal(stats.frames, 3);
+	reopen(p, 0);
+	holds(p, 2, MANY);
+	holds(p, 4000 + PIECES - 1, MANY);
+	holds(p, 3, LIVE_AT + 3);
+}
+
+/* A reporter that repeats it is not told that it was taken. */
+static void an_event_of_which_a_piece_is_missing_was_not_taken(void **state)
+{
+	struct place *p = *state;
+	struct nolog_frame many = start_frame(1, 2, MANY);
+
+	atomic_store(&p->book.allowed, 2);
+	start(p, 0);
+	hello(p, 1, 7);
+	expect_welcome(p, 1, 0);
+	put(p, 0, 1, REQUEST_FRAME, 0, &many);
+	push(p, 1);
+	expect_nothing(p);
+	writer_stop(p->writer);
+	while (!writer_stopped(p->writer)) {
+		writer_wake(p->writer);
+		(void)poll(NULL, 0, 1);
+	}
+	writer_join(p->writer);
+	reopen(p, 0);
+	assert_int_equal(writer_start(p->writer), 0);
+	hello(p, 2, 7);
+	expect_welcome(p, 2, 0);
+}
+
 static void stop_without_room_says_that_something_was_dropped(void **state)
 {
 	struct place *p = *state;
@@ -1399,6 +1526,9 @@ int main(void)
 		TEST(stop_commits_and_acknowledges_everything),
 		TEST(stop_is_heard_at_once),
 		TEST(without_room_further_down_it_waits_and_goes_on),
+		TEST(when_there_is_no_more_room_within_a_batch_the_rest_waits),
+		TEST(an_event_may_be_decided_in_pieces),
+		TEST(an_event_of_which_a_piece_is_missing_was_not_taken),
 		TEST(stop_without_room_says_that_something_was_dropped),
 		TEST(stop_without_room_and_without_events_dropped_nothing),
 		TEST(after_a_crash_positions_and_effects_agree),
