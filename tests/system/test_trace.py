@@ -519,7 +519,7 @@ def proc_status(path):
 def check_process(d, uid):
     proc = pathlib.Path("/proc") / str(d.pid)
     tasks = sorted((proc / "task").iterdir())
-    assert len(tasks) >= 5, "the loop, two writers, two for the days"
+    assert len(tasks) >= 6, "the loop, two writers, three for the days"
     for task in tasks:
         s = proc_status(task / "status")
         assert s["NoNewPrivs"].strip() == "1", s
