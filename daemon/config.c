@@ -299,12 +299,17 @@ static bool add_prefix(const char *word, void *arg)
 	return true;
 }
 
+static size_t line_length(const struct key *k, const char *value)
+{
+	return strlen(k->name) + strlen(" = ") + strlen(value);
+}
+
 /* Could this be written behind the key, and be read again as it is? */
 static bool fits_line(const struct key *k, const char *value)
 {
 	size_t n = strlen(value);
 
-	if (n == 0 || strlen(k->name) + strlen(" = ") + n > LINE_MAX_CHARS)
+	if (n == 0 || line_length(k, value) > LINE_MAX_CHARS)
 		return false;
 	if (isspace((unsigned char)*value) || isspace((unsigned char)value[n - 1]))
 		return false;
@@ -489,8 +494,9 @@ static bool take_option(struct config *c, const char *option, const char *value,
 
 	if (!value || set(c, k, value))
 		return true;
-	(void)snprintf(error, size, "%s %.100s%s: not allowed; %s", option, value,
-		       strlen(value) > 100 ? "..." : "", k->allowed);
+	(void)snprintf(
+		error, size, "%s %.100s%s: %s; %s", option, value, strlen(value) > 100 ? "..." : "",
+		line_length(k, value) > LINE_MAX_CHARS ? "too long" : "not allowed", k->allowed);
 	return false;
 }
 

@@ -248,10 +248,9 @@ void ctl_records_candidates(FILE *out, const struct ctl_record *records, size_t 
 	else if (asked)
 		where = "shared exits in ";
 	if (parts) /* how many sessions they make is what could not be told */
-		(void)fprintf(out,
-			      "%zu record%s of candidates behind %s%s, %zu of them parts of "
-			      "sessions over midnight; ",
-			      candidates, candidates > 1 ? "s" : "", where, text, parts);
+		(void)fprintf(out, "%zu record%s of candidates behind %s%s, %zu of them part%s;\n",
+			      candidates, candidates > 1 ? "s" : "", where, text, parts,
+			      parts > 1 ? "s" : "");
 	else
 		(void)fprintf(out, "%zu candidate%s behind %s%s; ", candidates,
 			      candidates > 1 ? "s" : "", where, text);

@@ -522,8 +522,8 @@ static void candidates_are_counted_and_said_to_be_no_more_than_that(void **state
 		"told\n"
 		"3 candidates behind shared exits in 203.0.113.0/24; which one it was cannot be "
 		"told\n"
-		"4 records of candidates behind the shared exit 203.0.113.7, 2 of them parts of "
-		"sessions over midnight; which one it was cannot be told\n");
+		"4 records of candidates behind the shared exit 203.0.113.7, 2 of them parts;\n"
+		"which one it was cannot be told\n");
 	free(p.text);
 }
 
