@@ -8,6 +8,7 @@
 #include "dayscan.h"
 
 #include "seal.h"
+#include "sort.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -476,7 +477,11 @@ static void add_wants(struct dayask *a)
 	}
 	if (a->wants_n == a->done)
 		return;
-	qsort(a->wants + a->done, a->wants_n - a->done, sizeof(*a->wants), order_wants);
+	if (sort_wiped(a->wants + a->done, a->wants_n - a->done, sizeof(*a->wants), order_wants) <
+	    0) {
+		no_memory(a);
+		return;
+	}
 	kept = a->done + 1;
 	for (size_t i = kept; i < a->wants_n; i++)
 		if (order_wants(&a->wants[kept - 1], &a->wants[i]) != 0)
@@ -601,8 +606,8 @@ static bool begin_group(struct dayask *a, struct dayset *set)
 	size_t n;
 
 	if (a->group == a->wants_n) {
-		if (a->wants_n)
-			qsort(a->wants, a->wants_n, sizeof(*a->wants), order_wants);
+		if (sort_wiped(a->wants, a->wants_n, sizeof(*a->wants), order_wants) < 0)
+			no_memory(a);
 		a->done = a->group = a->group_end = a->wants_n;
 		add_wants(a);
 		if (a->full || a->group == a->wants_n)

@@ -8,6 +8,8 @@
  */
 #include "lookup.h"
 
+#include "sort.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -232,7 +234,10 @@ static void unite_ended(struct lookup *l)
 {
 	size_t n = 0;
 
-	qsort(l->ended, l->ended_n, sizeof(*l->ended), order_ended);
+	if (sort_wiped(l->ended, l->ended_n, sizeof(*l->ended), order_ended) < 0) {
+		code_set(l, NOLOG_DONE_UNREADABLE); /* some may be given twice */
+		l->ended_n = 0;
+	}
 	for (size_t i = 0; i < l->ended_n; i++) {
 		if (n == 0 || order_ended(&l->ended[n - 1], &l->ended[i]) != 0)
 			l->ended[n++] = l->ended[i];
@@ -296,8 +301,10 @@ static bool identical(const struct lookup_row *x, const struct lookup_row *y)
 
 static void sort_rows(struct lookup *l)
 {
-	if (l->n > 1)
-		qsort(l->rows, l->n, sizeof(*l->rows), order_rows);
+	if (sort_wiped(l->rows, l->n, sizeof(*l->rows), order_rows) < 0) {
+		code_set(l, NOLOG_DONE_UNREADABLE);
+		l->n = 0;
+	}
 }
 
 /*
@@ -431,6 +438,17 @@ static void join_rows(struct lookup *l)
 }
 
 /*
+ * Where rows are missing, the one candidate may be one of several: a session
+ * that never was is worse than one in parts.
+ */
+static void part_rows(struct lookup *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->rows[i].flags & LOOKUP_BEFORE)
+			l->rows[i].flags |= ROW_TAIL;
+}
+
+/*
  * True when a later row tells the same session with a later end.  Rows whose
  * start is not known stand among those that start at that midnight.
  */
@@ -500,7 +518,10 @@ void lookup_finish(struct lookup *l, int64_t horizon_ms)
 	cut_rows(l, horizon_ms);
 	sort_rows(l);
 	drop_rows(l, true);
-	join_rows(l);
+	if (l->code == NOLOG_DONE_COMPLETE)
+		join_rows(l);
+	else
+		part_rows(l);
 	make_records(l);
 	wipe_free(l->rows, gathered * sizeof(*l->rows));
 	l->rows = NULL;

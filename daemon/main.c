@@ -225,8 +225,12 @@ int main(int argc, char **argv)
 	}
 	path = o.config ? o.config : CONFIG_FILE;
 	r = config_read(&server.config, path, !o.config, o.state, o.run, error, sizeof(error));
-	if (r == 0)
-		r = config_check_names(server.config, path, error, sizeof(error));
+	/* -n may be asked where the file is written, not where it is used: there it only says so. */
+	if (r == 0 && config_check_names(server.config, path, error, sizeof(error)) < 0) {
+		r = o.print ? 0 : -EINVAL;
+		if (o.print)
+			log_error("%s", error);
+	}
 	if (r < 0) {
 		log_error("%s", error);
 		config_free(server.config);

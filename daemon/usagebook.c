@@ -213,6 +213,7 @@ static void query(void *arg, const struct request *r, const struct sessions_time
 	}
 	nolog_frame_decode(&question, r->u.frame);
 	if (r->kind == REQUEST_REFUSE) {
+		writer_count_refused(b->attached, r->code);
 		f.type = NOLOG_REFUSED;
 		f.code = r->code;
 		a.close = true;

@@ -288,6 +288,11 @@ static void put_answers(struct writer *w, const struct answer *a, size_t n)
 	}
 }
 
+void writer_count_refused(struct writer *w, unsigned code)
+{
+	count(&w->refused[code & 31], 1);
+}
+
 void writer_answer(struct writer *w, const struct answer *a)
 {
 	put_answers(w, a, 1);

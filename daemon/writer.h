@@ -173,6 +173,8 @@ void writer_wake(struct writer *w);
 void writer_stats(const struct writer *w, struct writer_stats *out);
 
 /* --- for books, on the writer's thread --- */
+/* A question that was refused counts like an event. */
+void writer_count_refused(struct writer *w, unsigned code);
 /* Lets an answer go at once (totals); order among answers is kept. */
 void writer_answer(struct writer *w, const struct answer *a);
 /*

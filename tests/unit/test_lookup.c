@@ -228,6 +228,32 @@ static void what_does_not_touch_after_joining_is_not_given(void **state)
 	lookup_free(l);
 }
 
+/* A candidate that could not be read would have been another: no session is put together then. */
+static void an_incomplete_answer_joins_nothing(void **state)
+{
+	static const unsigned codes[] = { NOLOG_DONE_UNREADABLE, NOLOG_DONE_LIMIT,
+					  NOLOG_DONE_STOPPING };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct lookup *l = ask(A, 128, NULL);
+
+		add(l, A, 1, T0 - 1000, T0, LOOKUP_AFTER);
+		add(l, A, 1, T0, T0 + 60000, LOOKUP_BEFORE);
+		add(l, A, 1, T0, T0 + 50000, LOOKUP_BEFORE);
+		add(l, A, 1, T0 + 70000, T0 + 80000, 0);
+		l->code = codes[i];
+		lookup_finish(l, 0);
+		assert_int_equal(l->code, codes[i]);
+		assert_int_equal(l->record_count, 4);
+		expect(l, T0 - 1000, T0, NOLOG_RECORD_PART);
+		expect(l, T0, T0 + 60000, NOLOG_RECORD_PART);
+		expect(l, T0, T0 + 50000, NOLOG_RECORD_PART);
+		expect(l, T0 + 70000, T0 + 80000, 0);
+		lookup_free(l);
+	}
+}
+
 static void limit_is_told(void **state)
 {
 	struct lookup *l;
@@ -355,6 +381,7 @@ int main(void)
 		cmocka_unit_test(on_a_shared_address_nothing_is_taken_for_the_same),
 		cmocka_unit_test(horizon_cuts_and_makes_whole),
 		cmocka_unit_test(what_does_not_touch_after_joining_is_not_given),
+		cmocka_unit_test(an_incomplete_answer_joins_nothing),
 		cmocka_unit_test(limit_is_told),
 		cmocka_unit_test(what_was_open_and_has_ended_is_left_out),
 		cmocka_unit_test(what_has_ended_does_not_count_for_the_limit),

@@ -585,6 +585,7 @@ static void a_bad_question_is_refused_in_its_turn(void **state)
 	struct request r = { .link = 9, .kind = REQUEST_REFUSE, .code = NOLOG_MALFORMED };
 	struct sessions_time t = at(p, p->now);
 	struct nolog_frame f = { .type = NOLOG_QUOTA, .seq = 5 };
+	struct writer_stats stats;
 	const struct answer *a;
 
 	nolog_frame_encode(r.u.frame, &f);
@@ -596,6 +597,8 @@ static void a_bad_question_is_refused_in_its_turn(void **state)
 	assert_int_equal(f.type, NOLOG_REFUSED);
 	assert_int_equal(f.code, NOLOG_MALFORMED);
 	assert_int_equal(f.seq, 5);
+	writer_stats(p->writer, &stats);
+	assert_int_equal(stats.refused[NOLOG_MALFORMED], 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
