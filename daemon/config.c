@@ -526,9 +526,11 @@ static FILE *open_file(const char *path, bool may_be_absent, bool *absent, char 
 {
 	FILE *f = fopen(path, "re");
 
-	*absent = !f && errno == ENOENT && may_be_absent;
-	if (*absent)
+	*absent = false;
+	if (!f && errno == ENOENT && may_be_absent) {
+		*absent = true;
 		f = fopen("/dev/null", "re");
+	}
 	if (!f)
 		(void)snprintf(error, size, "%s: %s", path, strerror(errno));
 	return f;

@@ -298,7 +298,8 @@ def test_sighup_before_it_is_ready_is_acted_upon_when_it_is():
             with open(config, "w", encoding="ascii") as f:  # it is there, and reads
                 p.send_signal(signal.SIGHUP)
                 f.write(FAST)
-            # What it reads for the signal.
+            # What it reads for the signal, when it has closed the first.
+            wait_for(lambda: "nologd: ready" in log.read_text(), what="its start")
             with open(config, "w", encoding="ascii") as f:
                 f.write(FAST)
             wait_for(lambda: "configuration reread" in log.read_text(), what="the reload")
