@@ -28,7 +28,8 @@
 #define PATIENCE_S 30		    /* for a peer that does not read what it asked for */
 #define HURRIED_PATIENCE_S 1	    /* the same, when others wait for the memory it holds */
 #define LOOKUPS_AT_ONCE 32u	    /* on their way: nobody knows yet how large their answers are */
-#define PLACES_KEPT 64u		    /* connections that reporters cannot have */
+#define SCANS_AT_ONCE 2u /* of them, that may collect all there is: each in memory of its own */
+#define PLACES_KEPT 64u	 /* connections that reporters cannot have */
 #define MINUTE_MS 60000
 #define NO_CONN UINT32_MAX
 
@@ -521,14 +522,47 @@ static bool within_rate(struct server *s, uid_t uid)
 	return u->count++ < s->config->lookups;
 }
 
+static void pass_lookup(struct server *s, struct lookup *l)
+{
+	struct queue *q = writer_queries(s->writers[BOOK_SESSIONS]);
+	struct request *r = queue_place(q, 0);
+
+	*r = (struct request){ .link = l->link, .kind = REQUEST_LOOKUP, .u.pointer = l };
+	queue_push(q, 1);
+	queue_ring(q);
+}
+
+/*
+ * Those that can find millions of sessions go a few at a time, so that how many
+ * ask for everything is no question of memory; when it ends, all, to be told so.
+ */
+static void begin_scans(struct server *s)
+{
+	while (s->later && (s->stopping || s->scans < SCANS_AT_ONCE) &&
+	       queue_room(writer_queries(s->writers[BOOK_SESSIONS]))) {
+		struct lookup *l = s->later;
+		const struct conn *c = conn_of(s, l->link);
+
+		s->later = l->next;
+		if (!s->later)
+			s->later_last = &s->later;
+		l->next = NULL;
+		if (!c || c->fd < 0) { /* nobody waits for it any more */
+			s->asked--;
+			lookup_free(l);
+			continue;
+		}
+		s->scans++;
+		pass_lookup(s, l);
+	}
+}
+
 static void ask_lookup(struct conn *c, const uint8_t *frame)
 {
 	struct server *s = c->server;
-	struct queue *q = queue_of(c);
 	unsigned code = nolog_frame_check(frame, c->role, true);
 	struct nolog_frame f;
 	struct lookup *l;
-	struct request *r;
 
 	nolog_frame_decode(&f, frame);
 	if (!code && !within_rate(s, c->uid))
@@ -545,10 +579,13 @@ static void ask_lookup(struct conn *c, const uint8_t *frame)
 	l->link = link_of(c);
 	l->seq = f.seq;
 	c->asking = true;
-	r = queue_place(q, 0);
-	*r = (struct request){ .link = link_of(c), .kind = REQUEST_LOOKUP, .u.pointer = l };
-	queue_push(q, 1);
-	queue_ring(q);
+	if (lookup_exact(l)) {
+		pass_lookup(s, l);
+		return;
+	}
+	*s->later_last = l;
+	s->later_last = &l->next;
+	begin_scans(s);
 }
 
 /* Frames that it may yet send before some are answered. */
@@ -724,6 +761,7 @@ void conns_take_lookups(struct server *s)
 
 		next = l->next;
 		s->asked--;
+		s->scans -= !lookup_exact(l);
 		if (!c || c->fd < 0) {
 			lookup_free(l);
 			continue;
@@ -733,6 +771,7 @@ void conns_take_lookups(struct server *s)
 		c->answered = 0;
 		mark_dirty(c);
 	}
+	begin_scans(s);
 	(void)flush_dirty(s);
 	conns_resume(s);
 }
@@ -744,6 +783,7 @@ int conns_init(struct server *s)
 	/* Closed ones keep their slot until their writer confirms: room for both. */
 	s->slots = (uint32_t)s->config->connections * 2;
 	s->conns = calloc(s->slots, sizeof(struct conn *));
+	s->later_last = &s->later;
 	return s->conns ? 0 : -ENOMEM;
 }
 
@@ -762,6 +802,10 @@ void conns_free(struct server *s)
 		}
 		evbuffer_free(c->out);
 		free(c);
+	}
+	for (struct lookup *l = s->later, *next; l; l = next) {
+		next = l->next;
+		lookup_free(l);
 	}
 	free(s->conns);
 	free(s->users);
@@ -852,6 +896,7 @@ void conns_stop_reading(struct server *s)
 			pause_reading(c);
 		}
 	}
+	begin_scans(s);
 }
 
 void conns_check_servers(struct server *s)

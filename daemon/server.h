@@ -58,6 +58,8 @@ struct server {
 	struct lookup_box *box;
 	uint64_t result_bytes; /* of answers waiting to be read */
 	uint32_t asked;	       /* look-ups on their way */
+	uint32_t scans;	       /* those of them that collect more than one address's sessions */
+	struct lookup *later, **later_last; /* that wait for one of these to end */
 	struct lookup_user *users;
 	size_t user_count;
 

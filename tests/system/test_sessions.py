@@ -3,6 +3,8 @@
 """Sessions from the socket to the look-up, against the real daemon."""
 
 import pathlib
+import signal
+import socket
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -404,8 +406,42 @@ def test_a_million_sessions_on_one_address():
             assert Frame.unpack(c.buffer[-64:]).count == got == count, got
 
 
+def test_many_who_ask_for_everything_are_answered_in_turn():
+    count, all_of_it = 20000, Frame("LOOKUP", seq=1, code=0, from_=0, to=2**63 - 1)
+
+    def answer(c):
+        frames = c.recv_all()  # to the end: nothing more is asked
+        records = [f for f in frames if f.name == "RECORD"]
+        assert frames[-1].name == "DONE" and frames[-1].count == len(records) == len(frames) - 1
+        return frames[-1].code, len(records)
+
+    with Workspace() as w, Daemon(w.state, w.run) as d:
+        t = now_ms() - HOUR
+        with d.reporter("sessions", "nl-1", stream=3) as c:
+            c.send_raw(b"".join(Frame("SESSION", seq=i, start=t + i, end=t + i, ip="10.0.0.1").pack()
+                                for i in range(1, count + 1)))
+            c.sync(count, timeout=60)
+        for ending in (False, True):
+            asking = [d.conn("lookup") for _ in range(12)]
+            for c in asking:
+                c.timeout = 60
+                c.send(all_of_it)
+            for c in asking[3:5]:
+                c.close()  # whoever goes keeps nobody's place
+            if ending:
+                d.process.send_signal(signal.SIGTERM)
+            else:
+                assert len(d.lookup("10.0.0.1", from_=t + 7, to=t + 7)[0]) == 1  # not behind them
+            for c in asking[:3] + asking[5:]:
+                if not ending:
+                    c.sock.shutdown(socket.SHUT_WR)
+                code, n = answer(c)
+                assert (code, n) == (0, count) or (ending and code == 3), (code, n)
+                c.close()
+        assert d.wait() == 0, d.logs()
+
+
 def test_closing_the_sending_side_still_gets_the_acknowledgement():
-    import socket
     with Workspace() as w, Daemon(w.state, w.run) as d:
         with d.conn("sessions") as c:
             c.send(Frame("HELLO", server="nl-1"), *[
