@@ -285,6 +285,12 @@ struct handed {
 	} fd[3];
 };
 
+/* One whose file says nothing of a group. */
+#define HANDED(family, type, listening, file, role)       \
+	{                                                 \
+		family, type, listening, file, role, 0, 0 \
+	}
+
 static void hand(struct handed *h, int i)
 {
 	/* valgrind takes the longest path for a string that goes on behind it. */
@@ -372,26 +378,26 @@ static void expect_handed(void **state, struct handed h)
 
 static void what_is_handed_over_is_known_by_its_name(void **state)
 {
-	expect_handed(state,
-		      (struct handed){
-			      .names = "quota:nologd-sessions.socket",
-			      .n = 2,
-			      .fd = { { AF_UNIX, SOCK_STREAM, true, "a", NOLOG_ROLE_QUOTA },
-				      { AF_UNIX, SOCK_STREAM, true, "b", NOLOG_ROLE_SESSIONS } } });
+	expect_handed(
+		state,
+		(struct handed){
+			.names = "quota:nologd-sessions.socket",
+			.n = 2,
+			.fd = { HANDED(AF_UNIX, SOCK_STREAM, true, "a", NOLOG_ROLE_QUOTA),
+				HANDED(AF_UNIX, SOCK_STREAM, true, "b", NOLOG_ROLE_SESSIONS) } });
 }
 
 static void without_a_name_it_is_known_by_its_path(void **state)
 {
-	expect_handed(
-		state,
-		(struct handed){
-			.n = 2,
-			.fd = { { AF_UNIX, SOCK_STREAM, true, "usage.sock", NOLOG_ROLE_USAGE },
-				{ AF_UNIX, SOCK_STREAM, true, "admin.sock", NOLOG_ROLE_ADMIN } } });
+	expect_handed(state, (struct handed){ .n = 2,
+					      .fd = { HANDED(AF_UNIX, SOCK_STREAM, true,
+							     "usage.sock", NOLOG_ROLE_USAGE),
+						      HANDED(AF_UNIX, SOCK_STREAM, true,
+							     "admin.sock", NOLOG_ROLE_ADMIN) } });
 	expect_handed(state, (struct handed){ .names = "unknown",
 					      .n = 1,
-					      .fd = { { AF_UNIX, SOCK_STREAM, true, "usage.sock",
-							NOLOG_ROLE_USAGE } } });
+					      .fd = { HANDED(AF_UNIX, SOCK_STREAM, true,
+							     "usage.sock", NOLOG_ROLE_USAGE) } });
 }
 
 static void the_group_that_may_write_the_file_is_the_one_that_may_connect(void **state)
@@ -421,39 +427,45 @@ static void a_configured_group_counts_before_the_files(void **state)
 
 static void what_is_no_listening_socket_of_ours_is_refused(void **state)
 {
-	expect_handed(state, (struct handed){ .names = "usage",
-					      .n = 1,
-					      .result = -EINVAL,
-					      .fd = { { AF_UNIX, SOCK_DGRAM, false, "a", 0 } } });
 	expect_handed(state,
 		      (struct handed){ .names = "usage",
 				       .n = 1,
 				       .result = -EINVAL,
-				       .fd = { { AF_UNIX, SOCK_SEQPACKET, true, "a", 0 } } });
-	expect_handed(state, (struct handed){ .names = "usage",
-					      .n = 1,
-					      .result = -EINVAL,
-					      .fd = { { AF_UNIX, SOCK_STREAM, false, "a", 0 } } });
-	expect_handed(state, (struct handed){ .names = "usage",
-					      .n = 1,
-					      .result = -EINVAL,
-					      .fd = { { AF_INET, SOCK_STREAM, true, NULL, 0 } } });
-	expect_handed(state, (struct handed){ .names = "sessionsx",
-					      .n = 1,
-					      .result = -EINVAL,
-					      .fd = { { AF_UNIX, SOCK_STREAM, true, "a", 0 } } });
-	expect_handed(state, (struct handed){ .names = "usage:usage",
-					      .n = 2,
-					      .result = -EINVAL,
-					      .fd = { { AF_UNIX, SOCK_STREAM, true, "a", 0 },
-						      { AF_UNIX, SOCK_STREAM, true, "b", 0 } } });
+				       .fd = { HANDED(AF_UNIX, SOCK_DGRAM, false, "a", 0) } });
+	expect_handed(state,
+		      (struct handed){ .names = "usage",
+				       .n = 1,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_UNIX, SOCK_SEQPACKET, true, "a", 0) } });
+	expect_handed(state,
+		      (struct handed){ .names = "usage",
+				       .n = 1,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_UNIX, SOCK_STREAM, false, "a", 0) } });
+	expect_handed(state,
+		      (struct handed){ .names = "usage",
+				       .n = 1,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_INET, SOCK_STREAM, true, NULL, 0) } });
+	expect_handed(state,
+		      (struct handed){ .names = "sessionsx",
+				       .n = 1,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_UNIX, SOCK_STREAM, true, "a", 0) } });
+	expect_handed(state,
+		      (struct handed){ .names = "usage:usage",
+				       .n = 2,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_UNIX, SOCK_STREAM, true, "a", 0),
+					       HANDED(AF_UNIX, SOCK_STREAM, true, "b", 0) } });
 }
 
 static void the_longest_path_is_read_to_its_end_only(void **state)
 {
-	expect_handed(state, (struct handed){ .n = 1,
-					      .result = -EINVAL,
-					      .fd = { { AF_UNIX, SOCK_STREAM, true, "@", 0 } } });
+	expect_handed(state,
+		      (struct handed){ .n = 1,
+				       .result = -EINVAL,
+				       .fd = { HANDED(AF_UNIX, SOCK_STREAM, true, "@", 0) } });
 }
 
 /* --- Who gets through --- */
