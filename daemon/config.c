@@ -424,6 +424,18 @@ static void add_server(struct reading *r, const char *name, const char *value)
 		     name, value);
 }
 
+static void no_such_key(struct reading *r, const char *section, const char *name)
+{
+	char there[160] = "";
+	size_t n = 0;
+
+	for (size_t i = 0; i < KEYS; i++)
+		if (strcmp(keys[i].section, section) == 0 && n < sizeof(there))
+			n += (size_t)snprintf(there + n, sizeof(there) - n, "%s%s", n ? ", " : "",
+					      keys[i].name);
+	fail(r, "[%s] %s: no such key; there are %s", section, name, there);
+}
+
 /* libinih's: one key; 0 makes it remember the line, the error is ours. */
 static int handle(void *arg, const char *section, const char *name, const char *value)
 {
@@ -441,7 +453,7 @@ static int handle(void *arg, const char *section, const char *name, const char *
 		if (strcmp(k->section, section) != 0 || strcmp(k->name, name) != 0)
 			continue;
 		if (r->seen[i] && k->kind != PREFIXES)
-			fail(r, "[%s] %s: given twice", section, name);
+			fail(r, "[%s] %s: given twice; once only", section, name);
 		else if (!set(r->config, k, value))
 			fail(r, "[%s] %s = %s: not allowed; %s", section, name, value, k->allowed);
 		r->seen[i] = true;
@@ -451,7 +463,7 @@ static int handle(void *arg, const char *section, const char *name, const char *
 	if (!*section)
 		fail(r, "%s: stands before the first [section]", name);
 	else
-		fail(r, "[%s] %s: no such key", section, name);
+		no_such_key(r, section, name);
 	return 0;
 }
 

@@ -966,8 +966,12 @@ static unsigned behind(int64_t *since, int64_t now, int64_t pass_ms, unsigned to
 
 	if (n <= 0)
 		return 0;
-	*since = now;
-	return n < total ? (unsigned)n : total;
+	if (n >= total) {
+		*since = now;
+		return total;
+	}
+	*since += n * pass_ms / total; /* the fraction of one is still to come */
+	return (unsigned)n;
 }
 
 static void expire(struct writer *w, const struct sessions_time *t)
