@@ -63,7 +63,7 @@ static const struct book {
 /* What is on the disk beside the records. */
 static const char *const beside[] = {
 	"keyring: random keys (a day's, the month's for accounts, two for each log and for meters),"
-	" the newest day, how long the clock was not trusted; each key is overwritten when its time"
+	" the newest day, how often each day's file was written, how long the clock was not trusted; each key is overwritten when its time"
 	" is over, and what it sealed cannot be read any more",
 	"days/YYYY-MM-DD.mdb: the day's list of server IDs, and how many runs and blocks there are;"
 	" sealed, as long as the day",

@@ -155,9 +155,9 @@ def rule_stations(root):
             other = pathlib.PurePath(header).stem
             if not quoted:
                 continue
-            if not (root / "daemon" / header).is_file():
+            if "/" in header or not (root / "daemon" / header).is_file():
                 yield f"{name(root, path)} includes \"{header}\", which is not the daemon's"
-            elif station.get(other, 0) > station[path.stem]:
+            elif station.get(other, len(STATIONS)) > station[path.stem]:
                 yield f"{name(root, path)} includes the higher {header}"
 
 
@@ -184,7 +184,7 @@ def rule_outsiders(root):
         if KNOWS_THE_DAEMON.fullmatch(name(root, path)):
             continue
         for quoted, header in includes(path):
-            if quoted and not (path.parent / header).is_file():
+            if quoted and ("/" in header or not (path.parent / header).is_file()):
                 yield f"{name(root, path)} includes \"{header}\", which is not beside it"
             if quoted and path.parent.name == "nolog":
                 yield f"{name(root, path)} is public and includes \"{header}\""
@@ -345,6 +345,8 @@ PLANTED = (
     (rule_printing, "daemon/seal.c", 'static void f(void) { printf("key"); }\n',
      "prints with printf"),
     (rule_outsiders, "tools/client.c", '#include "seal.h"\n', 'includes "seal.h"'),
+    (rule_outsiders, "tools/client.c", '#include "../daemon/seal.h"\n', 'includes "../daemon/seal.h"'),
+    (rule_stations, "daemon/seal.c", '#include "../tools/client_queue.h"\n', "is not the daemon's"),
     (rule_outsiders, "include/nolog/client.h", '#include "frame.h"\n', "is public"),
     (rule_makefile, "daemon/attic.c", "\n", "not in DAEMON_SRC"),
     (rule_top, "notes.txt", "x\n", "notes.txt does not belong"),

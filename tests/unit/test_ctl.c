@@ -683,6 +683,35 @@ static void the_policy_prints_every_field_of_the_schema(void **state)
 	free(p.text);
 }
 
+static void and_so_does_what_a_person_reads(void **state)
+{
+	struct printed p;
+	char want[128];
+
+	(void)state;
+	print_begin(&p);
+	ctl_policy_text(p.out, 90, true);
+	(void)print_end(&p);
+	for (size_t i = 0; i < effect_schema_count; i++) {
+		const struct record_schema *r = &effect_schema[i];
+		const char *at;
+
+		(void)snprintf(want, sizeof(want), "\n  %-8s  %s; %zu bytes\n", r->record, r->why,
+			       r->size);
+		assert_int_equal(times(p.text, want), 1);
+		at = strstr(p.text, want);
+		at = strstr(at, "            kept ");
+		for (size_t j = 0; j < r->n; j++) {
+			(void)snprintf(want, sizeof(want), "\n            %-10s %2zu  ",
+				       r->fields[j].name, r->fields[j].size);
+			at = strstr(at, want);
+			assert_non_null(at);
+			at += strlen(want) - 1;
+		}
+	}
+	free(p.text);
+}
+
 static void the_policy_fits_a_terminal(void **state)
 {
 	struct printed p;
@@ -960,6 +989,7 @@ int main(void)
 		cmocka_unit_test(sizes_are_short_and_never_1024_of_anything),
 		cmocka_unit_test(the_policy_says_of_every_stored_record_how_long_it_is_kept),
 		cmocka_unit_test(the_policy_prints_every_field_of_the_schema),
+		cmocka_unit_test(and_so_does_what_a_person_reads),
 		cmocka_unit_test(the_policy_fits_a_terminal),
 		cmocka_unit_test(a_record_belongs_to_its_book_only),
 		cmocka_unit_test(a_record_outside_its_time_is_a_finding),

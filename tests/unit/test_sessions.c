@@ -468,6 +468,22 @@ static void a_silent_session_ends_at_its_last_alive(void **state)
 	assert_int_equal(sessions_open(d->s), 1);
 }
 
+/* One that comes late, or again and again, says nothing of now. */
+static void an_alive_older_than_the_last_is_no_sign_of_life(void **state)
+{
+	struct desk *d = *state;
+
+	d->rules.max_silence_ms = 60000;
+	assert_int_equal(start(d, 1, NOW - 5000, 2), NOLOG_OK);
+	assert_int_equal(alive(d, 1, NOW - 100), NOLOG_OK);
+	d->t.running_ms = 40000;
+	assert_int_equal(alive(d, 1, NOW - 101), NOLOG_OK);
+	assert_int_equal(alive(d, 1, NOW - 5000), NOLOG_OK);
+	d->t.running_ms = 61000;
+	expire_all(d);
+	expect_close(d, NOW - 5000, NOW - 100);
+}
+
 static void silence_is_never_too_long_when_it_has_no_limit(void **state)
 {
 	struct desk *d = *state;
@@ -1095,6 +1111,7 @@ int main(void)
 		DESK(an_alive_older_than_the_last_is_ignored),
 		DESK(an_alive_before_the_start_counts_as_one_at_the_start),
 		DESK(a_silent_session_ends_at_its_last_alive),
+		DESK(an_alive_older_than_the_last_is_no_sign_of_life),
 		DESK(silence_is_never_too_long_when_it_has_no_limit),
 		DESK(a_session_last_heard_of_before_the_horizon_leaves_nothing),
 		DESK(a_restart_ends_what_began_before_it),
