@@ -110,7 +110,7 @@ bool journal_old_key(const struct journal *j);
 int64_t journal_oldest_key_ms(const struct journal *j);
 /* New blocks are sealed under a new key from now on.  -EBUSY while an old one lives. */
 int journal_renew(struct journal *j, int64_t now_ms);
-/* The keyring has a new epoch that someone else made (the month's turn): use it. */
+/* The keyring has an epoch that was not made by journal_renew(): use it. */
 void journal_epoch_changed(struct journal *j);
 
 #endif
